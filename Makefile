@@ -1,0 +1,43 @@
+# make demo: an unlearned MNIST model and its report in runs/mnist-demo/
+# make test: linters, import contracts and the test suite
+# make lock: refresh requirements.lock from the registry
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+
+.PHONY: demo test lint lock clean
+
+$(BIN)/python:
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed")'
+	$(PYTHON) -m venv $(VENV)
+
+# requirements.lock pins every version, for each Python separately; as constraints
+# it lets an extra install only what that extra needs.
+$(VENV)/.experiments: requirements.lock pyproject.toml | $(BIN)/python
+	$(BIN)/python -m pip install --quiet --constraint requirements.lock --editable '.[experiments]'
+	touch $@
+
+$(VENV)/.test: requirements.lock pyproject.toml | $(BIN)/python
+	$(BIN)/python -m pip install --quiet --constraint requirements.lock --editable '.[test]'
+	touch $@ $(VENV)/.experiments
+
+demo: $(VENV)/.experiments
+	$(BIN)/python -m experiments.mnist --out runs/mnist-demo
+
+lint: $(VENV)/.test
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/lint-imports
+
+test: lint
+	$(BIN)/python -m pytest -n 2
+
+lock: | $(BIN)/python
+	$(BIN)/python -m pip install --quiet uv
+	$(BIN)/uv pip compile --universal --python-version 3.11 --extra test --no-header \
+	  --no-emit-index-url --no-emit-find-links --no-annotate --upgrade \
+	  --output-file requirements.lock pyproject.toml
+
+clean:
+	rm -rf $(VENV) runs

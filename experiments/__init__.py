@@ -1,0 +1,1 @@
+"""Experiments: readable scripts over the library, one command each."""

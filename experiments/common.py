@@ -1,0 +1,221 @@
+"""What the experiments share: the run folder, progress, facts about a run."""
+
+import dataclasses
+import importlib.metadata
+import json
+import os
+import platform
+import shlex
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import jax
+import tyro
+from rich import box
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+import uno_jax as uno
+from uno_jax import checkpoints
+
+console = Console(stderr=True)
+
+
+class RunFolder:
+    """The folder of one run, the same for every experiment.
+
+    Holds `config.json`, `metrics.jsonl` (appended as it runs), `metrics.json`,
+    `checkpoints/`, `figures/` and the report. Given the same folder again, a run
+    goes on from its checkpoints; with another configuration that is an error.
+    """
+
+    def __init__(self, path: Path, options: Any, *, ignore: tuple[str, ...] = ("out",)):
+        self.path = path
+        self.config = {
+            k: list(v) if isinstance(v, tuple) else v
+            for k, v in dataclasses.asdict(options).items()
+            if k not in ignore
+        }
+        file = path / "config.json"
+        if file.exists():
+            known = json.loads(file.read_text())
+            changed = [
+                f"{key}: {known.get(key)!r} there, {self.config.get(key)!r} now"
+                for key in sorted(known.keys() | self.config.keys())
+                if known.get(key) != self.config.get(key)
+            ]
+            if changed:
+                raise ValueError(
+                    f"{path} holds a run with another configuration ({'; '.join(changed)}). "
+                    "Give another --out, or remove that folder."
+                )
+        for name in ("checkpoints", "figures", "samples"):
+            (path / name).mkdir(parents=True, exist_ok=True)
+        file.write_text(json.dumps(self.config, indent=2) + "\n")
+
+    def checkpoint(self, name: str) -> Path:
+        """The folder of a named checkpoint."""
+        return self.path / "checkpoints" / name
+
+    def figure(self, name: str) -> Path:
+        """The file of a named figure."""
+        return self.path / "figures" / f"{name}.png"
+
+    def log(self, stage: str, rows: list[dict]) -> None:
+        """Appends rows to `metrics.jsonl`, each with its stage."""
+        with (self.path / "metrics.jsonl").open("a") as file:
+            for row in rows:
+                file.write(json.dumps({"stage": stage, **row}) + "\n")
+
+    def write_json(self, name: str, value: Any) -> Path:
+        """Writes `NAME.json` into the folder."""
+        file = self.path / f"{name}.json"
+        file.write_text(json.dumps(value, indent=2) + "\n")
+        return file
+
+
+class Bar:
+    """A progress bar with the newest metrics, as the `report` of a loop."""
+
+    def __init__(self, title: str, total: int, *, every: int = 1):
+        self._progress = Progress(
+            TextColumn("{task.description:<24}"),
+            BarColumn(),
+            TextColumn("{task.completed}/{task.total}"),
+            TextColumn("{task.fields[metrics]}"),
+            TimeElapsedColumn(),
+            console=console,
+        )
+        self.offset = 0
+        self._every = every
+        self._task = self._progress.add_task(title, total=total, metrics="")
+
+    def __enter__(self) -> "Bar":
+        self._progress.start()
+        return self
+
+    def __exit__(self, *exception) -> None:
+        self._progress.stop()
+
+    def __call__(self, row: dict) -> None:
+        if row["step"] % self._every and row["step"] != 1:
+            return
+        shown = {k: row[k] for k in ("loss", "retain_loss", "forgotten_fraction") if k in row}
+        text = "  ".join(f"{k.replace('_', ' ')} {float(v):.4g}" for k, v in shown.items())
+        self._progress.update(self._task, completed=self.offset + row["step"], metrics=text)
+
+
+def train_or_restore(
+    folder: RunFolder,
+    name: str,
+    step: Callable,
+    state: uno.TrainState,
+    batches: Any,
+    *,
+    steps: int,
+    save_every: int = 1000,
+) -> uno.TrainState:
+    """Trains for a number of steps, or takes what a checkpoint already holds.
+
+    Saves every `save_every` steps and at the end, so that an interrupted run
+    goes on from there, with the batches and the noise it would have had.
+
+    Args:
+      folder: where the checkpoint lies.
+      name: its name, also the title of the progress bar.
+      step: the training step, not jitted.
+      state: where training starts.
+      batches: iterator from its beginning; advanced past what was already used.
+      steps: steps in all.
+      save_every: steps between two checkpoints.
+
+    Returns:
+      The trained state.
+    """
+    path = folder.checkpoint(name)
+    if checkpoints.exists(path):
+        state = checkpoints.restore(path, state)
+    done = int(state.step)
+    if done < steps:
+        for _ in range(done):
+            next(batches)
+        step = jax.jit(step, donate_argnums=0)
+        state = uno.copy_state(state)
+        with Bar(name, steps, every=50) as bar:
+            while done < steps:
+                bar.offset = done
+                result = uno.train(
+                    step, state, batches, max_steps=min(save_every, steps - done), report=bar
+                )
+                state = result.state
+                folder.log(
+                    name, [{**row, "step": done + row["step"]} for row in result.history[::20]]
+                )
+                done = int(state.step)
+                checkpoints.save(path, state)
+    return state
+
+
+def facts() -> dict[str, str]:
+    """Command, versions and hardware, for the end of a report."""
+    versions = {
+        name: importlib.metadata.version(name) for name in ("jax", "jaxlib", "optax", "flax")
+    }
+    try:
+        with open("/proc/cpuinfo") as file:
+            cpu = next(line.split(":")[1].strip() for line in file if "model name" in line)
+    except (OSError, StopIteration):
+        cpu = platform.processor() or platform.machine()
+    return {
+        "command": shlex.join(["python", "-m", _module_name(), *sys.argv[1:]]),
+        "versions": ", ".join(f"{name} {version}" for name, version in versions.items()),
+        "python": platform.python_version(),
+        "device": f"{jax.devices()[0].device_kind}, {os.cpu_count()} cores, {cpu}",
+    }
+
+
+def _module_name() -> str:
+    spec = getattr(sys.modules["__main__"], "__spec__", None)
+    return spec.name if spec else Path(sys.argv[0]).stem
+
+
+def use_compilation_cache() -> None:
+    """Keeps compiled programs between runs, in the user's cache folder."""
+    default = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "uno_jax" / "xla"
+    jax.config.update(
+        "jax_compilation_cache_dir", os.environ.get("JAX_COMPILATION_CACHE_DIR", str(default))
+    )
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
+
+
+def print_table(rows: list[dict[str, str]]) -> None:
+    """Prints rows as a table on standard output."""
+    table = Table(box=box.SIMPLE)
+    for number, name in enumerate(rows[0]):
+        table.add_column(name, justify="right" if number else "left")
+    for row in rows:
+        table.add_row(*row.values())
+    Console().print(table)
+
+
+def run(main: Callable[[Any], Any], options: type) -> None:
+    """Runs an experiment from the command line.
+
+    A mistake of the user ends in one message, not in a stack trace. An interrupt
+    ends the run with what was saved so far in place.
+    """
+    parsed = tyro.cli(options)
+    use_compilation_cache()
+    try:
+        main(parsed)
+    except (ValueError, FileNotFoundError, ImportError) as error:
+        if os.environ.get("UNO_DEBUG"):
+            raise
+        console.print(f"error: {error}", style="red", markup=False, highlight=False)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        console.print("interrupted; the same command goes on from the last checkpoint")
+        sys.exit(130)

@@ -1,0 +1,278 @@
+"""MNIST: train a VAE, make it forget a digit, compare with retraining.
+
+    python -m experiments.mnist                       # 5,000 embedded digits
+    python -m experiments.mnist --data mnist          # all of MNIST (TFDS_DATA_DIR)
+
+Trains the VAE of the paper, two classifiers and the yardstick that never saw the
+digit, unlearns with each method from the same checkpoint, and writes a report
+with pictures. The perceptron stops the methods, as published; the convolutional
+judge takes no part and says what is left.
+"""
+
+import dataclasses
+import time
+from pathlib import Path
+from typing import Annotated, Literal
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import tyro
+
+import uno_jax as uno
+from experiments import common
+from uno_jax import checkpoints, data, metrics, models, report
+
+MethodName = Literal[tuple(uno.methods.METHODS)]
+
+
+@dataclasses.dataclass(frozen=True)
+class Options:
+    """Make an MNIST VAE forget a digit."""
+
+    data: Literal["mnist5k", "mnist"] = "mnist5k"
+    """mnist5k: 5,000 digits that come with the package; mnist: TFDS, in TFDS_DATA_DIR."""
+    forget: Annotated[int, tyro.conf.arg(help="The digit to forget, 0 to 9.")] = 1
+    method: tuple[MethodName, ...] = ("uno", "surgery", "retain-descent")
+    """Methods to run, each from the same trained model; retain-descent is the control."""
+    seed: int = 0
+    """Decides initial parameters, batches, noise and latents."""
+    out: Path | None = None
+    """The run's folder; runs/mnist-demo by default. The same folder continues a run."""
+    steps: int = 100
+    """Most unlearning steps."""
+    stop_below: float = 0.02
+    """Stop when the perceptron takes fewer than this fraction of 128 samples for the digit."""
+    weight: float = 1e3
+    """w of UNO, the weight of the squared cosine."""
+    learning_rate: float = 1e-3
+    """Of Adam, in training and in unlearning."""
+    batch_size: int = 128
+    """Examples per batch, of each kind."""
+    train_steps: int = 3000
+    """Training steps of the VAE and of the yardstick."""
+    judge_steps: int = 1200
+    """Training steps of the two classifiers."""
+    samples: int = 10_000
+    """Samples that the table's fractions are counted on."""
+
+
+def train_classifier(options, folder, name, model, train):
+    """Trains a digit classifier; returns it as a jitted function of images."""
+    tx = optax.adam(optax.cosine_decay_schedule(2e-3, options.judge_steps))
+    key = jax.random.fold_in(jax.random.key(options.seed), 1)
+    params = model.init(key, jnp.zeros((1, 784)))["params"]
+    state = common.train_or_restore(
+        folder,
+        name,
+        uno.make_training_step(models.make_classifier_loss(model, shift=2), tx),
+        uno.create_state(params, tx, key),
+        data.batches(train, batch_size=128, seed=options.seed),
+        steps=options.judge_steps,
+    )
+    return jax.jit(lambda images: model.apply({"params": state.params}, images))
+
+
+def train_vae(options, folder, name, model, train, indices=None) -> uno.TrainState:
+    """Trains the VAE on all examples, or on some."""
+    init_key, run_key = jax.random.split(jax.random.key(options.seed))
+    variables = model.init(init_key, jnp.zeros((2, 784)), jnp.zeros((2, 2)), train=True)
+    tx = optax.adam(options.learning_rate)
+    return common.train_or_restore(
+        folder,
+        name,
+        uno.make_training_step(models.make_vae_loss(model), tx, has_model_state=True),
+        uno.create_state(variables["params"], tx, run_key, model_state=variables["batch_stats"]),
+        data.batches(train, indices, batch_size=options.batch_size, seed=options.seed),
+        steps=options.train_steps,
+    )
+
+
+def unlearn(options, folder, method, model, original, train, split, look) -> uno.Result:
+    """Runs one method from the original model until the perceptron sees few enough."""
+    tx = method.build(optax.adam(options.learning_rate), options.weight)
+    state = uno.create_state(
+        original.params, tx, jax.random.key(options.seed), model_state=original.model_state
+    )
+    step = uno.make_unlearning_step(
+        models.make_vae_loss(model), tx, has_model_state=True, descend=method.descend
+    )
+    with common.Bar(f"unlearn {method.name}", options.steps) as bar:
+        result = uno.unlearn(
+            jax.jit(step, donate_argnums=0),
+            uno.copy_state(state),
+            *(
+                data.batches(train, side, batch_size=options.batch_size, seed=options.seed + 1)
+                for side in split
+            ),
+            max_steps=options.steps,
+            evaluate=look,
+            forgotten=lambda row: row["guide_fraction"] < options.stop_below,
+            report=bar,
+        )
+    folder.log(f"unlearn-{method.name}", result.history)
+    checkpoints.save(folder.checkpoint(f"after-{method.name}"), result.state)
+    return result
+
+
+def main(options: Options) -> dict:
+    """Runs the experiment and returns what metrics.json holds."""
+    if not 0 <= options.forget <= 9:
+        raise ValueError(f"forget: expected a digit from 0 to 9, got {options.forget}.")
+    started = time.perf_counter()
+    folder = common.RunFolder(options.out or Path("runs/mnist-demo"), options)
+    train, test = (data.load(options.data, part) for part in ("train", "test"))
+    split, test_split = (
+        data.split_by_label(part, lambda label: label == options.forget) for part in (train, test)
+    )
+    common.console.print(f"{train.name}: digit {options.forget}, {split.describe()}")
+    test_images = (test.images.reshape(-1, 784) / 255.0).astype(np.float32)
+
+    judge = train_classifier(options, folder, "judge", models.DigitCNN(), train)
+    guide = train_classifier(options, folder, "guide", models.DigitMLP(), train)
+    model = models.MnistVAE()
+    original = train_vae(options, folder, "before", model, train)
+    retrained = train_vae(options, folder, "retrained", model, train, split.retain)
+
+    latents = jax.random.normal(jax.random.key(options.seed + 2), (options.samples, 2))
+    decode = jax.jit(lambda state, z: models.decode(model, state.params, state.model_state, z))
+
+    def look(state):
+        """A quick look at each step: 2,000 samples for the judge, 128 for the stop."""
+        images = decode(state, latents[:2000])
+        judged = metrics.forgotten_fraction(judge, images, options.forget)
+        guided = metrics.forgotten_fraction(guide, images[:128], options.forget)
+        return {
+            "forgotten_fraction": judged.value,
+            "low": judged.low,
+            "high": judged.high,
+            "guide_fraction": guided.value,
+        }
+
+    def negative_elbo(state):
+        key = jax.random.key(options.seed + 3)
+        images = test_images[test_split.retain]
+        values = models.negative_elbo(model, state.params, state.model_state, images, key)
+        return float(jnp.mean(values))
+
+    rows, grids, histories = {}, {}, {}
+
+    def record(name, state, steps, seconds):
+        images = np.asarray(decode(state, latents))
+        np.savez_compressed(
+            folder.path / "samples" / f"{name.replace(' ', '-')}.npz", images=images.reshape(-1, 28, 28, 1)
+        )
+        grids[name] = images[:100].reshape(-1, 28, 28)
+        rows[name] = {
+            "judge": metrics.forgotten_fraction(judge, images, options.forget)._asdict(),
+            "guide": metrics.forgotten_fraction(guide, images, options.forget)._asdict(),
+            "negative_elbo": negative_elbo(state),
+            "steps": steps,
+            "seconds": seconds,
+        }
+
+    record("before", original, options.train_steps, None)
+    start = look(original)
+    for name in options.method:
+        begin = time.perf_counter()
+        method = uno.methods.get_method(name)
+        result = unlearn(options, folder, method, model, original, train, split, look)
+        histories[name] = [{"step": 0, **start}, *result.history]
+        record(f"after {name}", result.state, len(result.history), time.perf_counter() - begin)
+    record("retrained", retrained, options.train_steps, None)
+
+    results = {
+        "models": rows,
+        "judge_accuracy": metrics.accuracy(judge, test_images, test.labels)._asdict(),
+        "guide_accuracy": metrics.accuracy(guide, test_images, test.labels)._asdict(),
+        "options": folder.config,
+        "seconds": time.perf_counter() - started,
+        **common.facts(),
+    }
+    folder.write_json("metrics", results)
+    write_report(options, folder, results, grids, histories)
+    return results
+
+
+def write_report(options, folder, results, grids, histories) -> Path:
+    """Writes the figures and the page."""
+    table = []
+    for name, row in results["models"].items():
+        judge, guide = metrics.Proportion(**row["judge"]), metrics.Proportion(**row["guide"])
+        table.append(
+            {
+                "model": name,
+                f"judge: {options.forget}s [95 %]": str(judge),
+                f"perceptron: {options.forget}s": f"{guide.value:.2%}",
+                "retained test −ELBO (nats)": f"{row['negative_elbo']:.1f}",
+                "steps": str(row["steps"]),
+                "seconds": "" if row["seconds"] is None else f"{row['seconds']:.1f}",
+            }
+        )
+    judged = {
+        name: metrics.Proportion(**row["judge"]).value for name, row in results["models"].items()
+    }
+    figures = {
+        "Samples from the same latents before, after each method, and from the model retrained "
+        "without the digit.": report.sample_grids(folder.figure("samples"), grids),
+        f"Fraction of 2,000 samples that the judge takes for a {options.forget}, by step, "
+        "with 95 % Wilson intervals.": report.fraction_curves(
+            folder.figure("forgotten_fraction"),
+            {
+                name: [(r["step"], r["forgotten_fraction"], r["low"], r["high"]) for r in rows]
+                for name, rows in histories.items()
+            },
+            ylabel=f"samples judged a {options.forget}",
+            levels={"retrained": judged["retrained"]},
+        ),
+        "Loss on the retain batch (solid name) and on the forget batch, per image.": report.curves(
+            folder.figure("losses"),
+            {
+                f"{name}, {side}": (
+                    [r["step"] for r in rows[1:]],
+                    [r[f"{side}_loss"] / options.batch_size for r in rows[1:]],
+                )
+                for name, rows in histories.items()
+                for side in ("retain", "forget")
+            },
+            xlabel="step",
+            ylabel="loss (nats per image)",
+        ),
+    }
+    accuracy = metrics.Proportion(**results["judge_accuracy"])
+    summary = [
+        f"A VAE trained on {options.data} was made to forget the digit {options.forget}.",
+        *(
+            f"{name}: the judge sees {judged[name]:.2%} {options.forget}s, from "
+            f"{judged['before']:.2%} before; retraining without the digit gives "
+            f"{judged['retrained']:.2%}."
+            for name in judged
+            if name.startswith("after")
+        ),
+        f"The judge is a convolutional network with test accuracy {accuracy}. It neither guided "
+        "nor stopped any method. The perceptron stopped them, as in the paper. "
+        "retain-descent is the control: it only goes on training without the digit.",
+    ]
+    facts = {
+        "command": results["command"],
+        "versions": results["versions"],
+        "device": results["device"],
+        "seed": options.seed,
+        "seconds, everything": f"{results['seconds']:.0f}",
+    }
+    page = report.write_page(
+        folder.path / "report.html",
+        title=f"Forgetting the digit {options.forget}",
+        summary=summary,
+        rows=table,
+        figures=figures,
+        facts=facts,
+    )
+    common.print_table(table)
+    common.console.print(f"report: {page}")
+    return page
+
+
+if __name__ == "__main__":
+    common.run(main, Options)

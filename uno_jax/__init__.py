@@ -1,0 +1,41 @@
+"""uno_jax: remove data from a trained generative model, fast, in JAX.
+
+Imported with jax and optax alone, this is the core: Optax transformations and
+the step and loop around them. The rest is imported by its own name, for example
+`from uno_jax import data`, and says which extra it needs.
+"""
+
+from uno_jax import methods
+from uno_jax._version import __version__
+from uno_jax.training.loop import Result, print_progress, train, unlearn
+from uno_jax.training.state import TrainState, copy_state, create_state
+from uno_jax.training.step import make_training_step, make_unlearning_step
+from uno_jax.transforms.orthogonalize import OrthogonalizeState, orthogonalize
+from uno_jax.transforms.projection import (
+    ProjectionState,
+    orthogonalize_against,
+    project_out,
+    surgery,
+)
+from uno_jax.trees import accept_masked
+
+__all__ = [
+    "OrthogonalizeState",
+    "ProjectionState",
+    "Result",
+    "TrainState",
+    "__version__",
+    "accept_masked",
+    "copy_state",
+    "create_state",
+    "make_training_step",
+    "make_unlearning_step",
+    "methods",
+    "orthogonalize",
+    "orthogonalize_against",
+    "print_progress",
+    "project_out",
+    "surgery",
+    "train",
+    "unlearn",
+]

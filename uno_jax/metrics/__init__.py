@@ -1,0 +1,18 @@
+"""Numbers that describe a model, with intervals."""
+
+from uno_jax._extras import require
+
+require("scipy", "experiments")
+
+from uno_jax.metrics.frechet import frechet_distance  # noqa: E402
+from uno_jax.metrics.judges import accuracy, forgotten_fraction, predict  # noqa: E402
+from uno_jax.metrics.proportions import Proportion, proportion  # noqa: E402
+
+__all__ = [
+    "Proportion",
+    "accuracy",
+    "forgotten_fraction",
+    "frechet_distance",
+    "predict",
+    "proportion",
+]

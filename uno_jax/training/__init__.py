@@ -1,0 +1,1 @@
+"""The train state, the steps, and the loops around them."""

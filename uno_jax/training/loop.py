@@ -1,0 +1,161 @@
+"""The loops around a step: train, and unlearn until a predicate says stop."""
+
+import sys
+import time
+from collections.abc import Callable, Iterable
+from typing import Any, NamedTuple
+
+import jax
+
+from uno_jax.training.state import TrainState
+
+Row = dict[str, Any]
+
+
+class Result(NamedTuple):
+    """What a loop returns.
+
+    Attributes:
+      state: the final `TrainState`.
+      history: one dict per step, `step` (int, counted from 1) and the metrics of
+        that step as Python floats, with what `evaluate` added.
+      stopped: whether the predicate ended the loop, rather than `max_steps` or
+        the end of the batches.
+    """
+
+    state: TrainState
+    history: list[Row]
+    stopped: bool
+
+
+def print_progress(every_seconds: float = 1.0, file=None) -> Callable[[Row], None]:
+    """Returns a report function that writes one line at most so often.
+
+    Args:
+      every_seconds: shortest time between two lines.
+      file: where to write; standard error if `None`.
+
+    Returns:
+      A function to give to `train` or `unlearn` as `report`.
+    """
+    last = -float("inf")
+
+    def report(row: Row) -> None:
+        nonlocal last
+        if time.monotonic() - last < every_seconds:
+            return
+        last = time.monotonic()
+        values = "  ".join(f"{k} {float(v):.4g}" for k, v in row.items() if k != "step")
+        print(f"step {row['step']}  {values}", file=file or sys.stderr)
+
+    return report
+
+
+def _loop(run_step, state, batches, max_steps, evaluate, evaluate_every, stop, report):
+    history: list[Row] = []
+    stopped = False
+    for index, arguments in enumerate(batches, start=1):
+        state, metrics = run_step(state, *arguments)
+        row: Row = {"step": index, **metrics}
+        if evaluate is not None and (index % evaluate_every == 0 or index == max_steps):
+            row.update(evaluate(state))
+        history.append(row)
+        if report is not None:
+            report(row)
+        stopped = stop is not None and bool(stop(row))
+        if stopped or index == max_steps:
+            break
+    history = [{k: v if k == "step" else float(v) for k, v in row.items()}
+               for row in jax.device_get(history)]
+    return Result(state, history, stopped)
+
+
+def train(
+    step: Callable,
+    state: TrainState,
+    batches: Iterable,
+    *,
+    max_steps: int,
+    report: Callable[[Row], None] | None = None,
+) -> Result:
+    """Runs a training step over batches.
+
+    Args:
+      step: `step(state, batch) -> (state, metrics)`, jitted by the caller.
+      state: where to start; donated if `step` donates it.
+      batches: iterable of batches, at least `max_steps` of them or it ends early.
+      max_steps: steps to make, at least 1.
+      report: called with every row, whose metrics are still device scalars: a
+        report that converts them waits for the device.
+
+    Returns:
+      A `Result`.
+
+    Raises:
+      ValueError: if `max_steps` is less than 1.
+    """
+    _check_steps(max_steps)
+    return _loop(step, state, ((b,) for b in batches), max_steps, None, 1, None, report)
+
+
+def unlearn(
+    step: Callable,
+    state: TrainState,
+    retain_batches: Iterable,
+    forget_batches: Iterable,
+    *,
+    max_steps: int,
+    evaluate: Callable[[TrainState], Row] | None = None,
+    evaluate_every: int = 1,
+    forgotten: Callable[[Row], bool] | None = None,
+    report: Callable[[Row], None] | None = None,
+) -> Result:
+    """Runs an unlearning step until the model has forgotten.
+
+    Args:
+      step: `step(state, retain_batch, forget_batch) -> (state, metrics)`, as
+        `make_unlearning_step` builds it, jitted by the caller.
+      state: where to start; donated if `step` donates it.
+      retain_batches: iterable of retain batches.
+      forget_batches: iterable of forget batches. The loop ends with the shorter.
+      max_steps: steps after which to give up, at least 1.
+      evaluate: looks at the state after a step and returns further metrics, for
+        example `{"forgotten_fraction": 0.07}`.
+      evaluate_every: steps between two evaluations; the last is always evaluated.
+      forgotten: sees the row of each step (step, metrics, evaluation) and says
+        whether to stop. A classifier that later judges the result must not be
+        asked here: what a method was stopped by, it was also selected by.
+      report: called with the row of every step, see `print_progress`.
+
+    Returns:
+      A `Result`.
+
+    Raises:
+      ValueError: if `max_steps` or `evaluate_every` is less than 1.
+
+    Examples:
+      >>> import itertools, jax, jax.numpy as jnp, optax
+      >>> import uno_jax as uno
+      >>> loss_fn = lambda params, batch, key: jnp.sum((params - batch) ** 2)
+      >>> tx = optax.chain(uno.surgery(), optax.sgd(0.1))
+      >>> step = jax.jit(uno.make_unlearning_step(loss_fn, tx))
+      >>> result = uno.unlearn(
+      ...     step,
+      ...     uno.create_state(jnp.zeros(2), tx, jax.random.key(0)),
+      ...     itertools.repeat(jnp.array([1.0, 0.0])),
+      ...     itertools.repeat(jnp.array([0.0, 1.0])),
+      ...     max_steps=50,
+      ...     forgotten=lambda row: row["retain_loss"] < 0.01)
+      >>> result.stopped, len(result.history)
+      (True, 12)
+    """
+    _check_steps(max_steps)
+    if evaluate_every < 1:
+        raise ValueError(f"evaluate_every: expected at least 1, got {evaluate_every}.")
+    batches = zip(retain_batches, forget_batches, strict=False)
+    return _loop(step, state, batches, max_steps, evaluate, evaluate_every, forgotten, report)
+
+
+def _check_steps(max_steps: int) -> None:
+    if max_steps < 1:
+        raise ValueError(f"max_steps: expected at least 1, got {max_steps}.")

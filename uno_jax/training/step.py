@@ -1,0 +1,196 @@
+"""One pure step: of training, and of unlearning."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import optax
+
+from uno_jax import trees
+from uno_jax.training.state import TrainState
+
+DESCEND = ("retain", "forget")
+MODEL_STATE_FROM = ("both", "retain", "forget", "none")
+
+
+class _Pass(NamedTuple):
+    loss: jax.Array
+    grads: Any
+    grad_fn: Callable
+    model_state: Any
+
+
+def _make_pass(loss_fn, has_model_state, axis_name):
+    """Returns a function from (params, model_state, batch, key) to a `_Pass`."""
+
+    def mean(tree):
+        return tree if axis_name is None else jax.lax.pmean(tree, axis_name)
+
+    def run(params, model_state, batch, key):
+        def value(p):
+            if has_model_state:
+                return loss_fn(p, model_state, batch, key)
+            return loss_fn(p, batch, key), model_state
+
+        def grad_fn(p):
+            return mean(jax.grad(value, has_aux=True)(p)[0])
+
+        (loss, new_model_state), grads = jax.value_and_grad(value, has_aux=True)(params)
+        return _Pass(
+            mean(loss), mean(grads), trees.accept_masked(grad_fn, params), mean(new_model_state)
+        )
+
+    return run
+
+
+def make_training_step(
+    loss_fn: Callable,
+    tx: optax.GradientTransformation,
+    *,
+    has_model_state: bool = False,
+    axis_name: str | None = None,
+) -> Callable:
+    """Builds a pure step of ordinary training.
+
+    Args:
+      loss_fn: `loss_fn(params, batch, key) -> scalar`; with `has_model_state`,
+        `loss_fn(params, model_state, batch, key) -> (scalar, model_state)`.
+      tx: an Optax transformation.
+      has_model_state: whether the loss carries a model state along.
+      axis_name: a mapped axis (of `jax.pmap` or `jax.shard_map`) over which loss,
+        gradient and model state are averaged.
+
+    Returns:
+      `step(state, batch) -> (state, metrics)`, not jitted; metrics holds `loss`.
+
+    Examples:
+      >>> import jax, jax.numpy as jnp, optax
+      >>> import uno_jax as uno
+      >>> tx = optax.sgd(0.25)
+      >>> step = uno.make_training_step(lambda p, batch, key: jnp.sum((p - batch) ** 2), tx)
+      >>> state = uno.create_state(jnp.zeros(2), tx, jax.random.key(0))
+      >>> state, metrics = jax.jit(step)(state, jnp.ones(2))
+      >>> state.params
+      Array([0.5, 0.5], dtype=float32)
+    """
+    tx = optax.with_extra_args_support(tx)
+    run = _make_pass(loss_fn, has_model_state, axis_name)
+
+    def step(state: TrainState, batch) -> tuple[TrainState, dict[str, jax.Array]]:
+        key = jax.random.fold_in(state.key, state.step)
+        result = run(state.params, state.model_state, batch, key)
+        updates, opt_state = tx.update(result.grads, state.opt_state, state.params)
+        state = state.replace(
+            step=state.step + 1,
+            params=optax.apply_updates(state.params, updates),
+            model_state=result.model_state,
+            opt_state=opt_state,
+        )
+        return state, {"loss": result.loss}
+
+    return step
+
+
+def make_unlearning_step(
+    loss_fn: Callable,
+    tx: optax.GradientTransformation,
+    *,
+    forget_loss_fn: Callable | None = None,
+    has_model_state: bool = False,
+    descend: str = "retain",
+    model_state_from: str = "both",
+    axis_name: str | None = None,
+) -> Callable:
+    r"""Builds a pure step that makes a model forget.
+
+    The step takes the losses :math:`L_r` and :math:`L_f` and their gradients on
+    a retain and a forget batch, hands one gradient to `tx` as updates and
+    everything as extra arguments, and applies what comes back. All methods are
+    this one step with another `tx`.
+
+    Args:
+      loss_fn: `loss_fn(params, batch, key) -> scalar`; with `has_model_state`,
+        `loss_fn(params, model_state, batch, key) -> (scalar, model_state)`.
+      tx: an Optax transformation. Its `update` receives the keyword arguments
+        `retain_grads`, `forget_grads`, `retain_grad_fn`, `forget_grad_fn` (from
+        parameters, also masked ones, to the gradient at this step's batches and
+        noise), `model_state` and `key`.
+      forget_loss_fn: the loss on forget batches; `None` means `loss_fn`.
+      has_model_state: whether the losses carry a model state along.
+      descend: `"retain"` or `"forget"`, the gradient that enters `tx` as updates.
+      model_state_from: which pass updates the model state, for example the
+        running statistics of batch norm: `"both"` (first the retain batch, then
+        the forget batch, as the published code does), `"retain"`, `"forget"` or
+        `"none"`. A batch of a single class moves the statistics towards it.
+      axis_name: a mapped axis over which losses and gradients are averaged
+        before any dot product.
+
+    Returns:
+      `step(state, retain_batch, forget_batch) -> (state, metrics)`, pure and not
+      jitted. metrics holds the float32 scalars `retain_loss`, `forget_loss`,
+      `cosine`, `retain_norm` and `forget_norm`, all from before the update.
+
+    Raises:
+      ValueError: for an unknown `descend` or `model_state_from`.
+
+    Examples:
+      >>> import jax, jax.numpy as jnp, optax
+      >>> import uno_jax as uno
+      >>> loss_fn = lambda params, batch, key: jnp.mean((batch @ params) ** 2)
+      >>> tx = optax.chain(uno.orthogonalize(weight=0.1), optax.adam(1e-3))
+      >>> step = jax.jit(uno.make_unlearning_step(loss_fn, tx), donate_argnums=0)
+      >>> state = uno.create_state(jnp.ones(2), tx, jax.random.key(0))
+      >>> state, metrics = step(state, jnp.eye(2), jnp.array([[1.0, 0.0]]))
+      >>> sorted(metrics)
+      ['cosine', 'forget_loss', 'forget_norm', 'retain_loss', 'retain_norm']
+    """
+    if descend not in DESCEND:
+        raise ValueError(f"descend: expected one of {DESCEND}, got {descend!r}.")
+    if model_state_from not in MODEL_STATE_FROM:
+        raise ValueError(
+            f"model_state_from: expected one of {MODEL_STATE_FROM}, got {model_state_from!r}."
+        )
+    tx = optax.with_extra_args_support(tx)
+    run_retain = _make_pass(loss_fn, has_model_state, axis_name)
+    run_forget = _make_pass(forget_loss_fn or loss_fn, has_model_state, axis_name)
+
+    def step(state: TrainState, retain_batch, forget_batch):
+        key = jax.random.fold_in(state.key, state.step)
+        retain_key, forget_key, method_key = jax.random.split(key, 3)
+        model_state = state.model_state
+        retain = run_retain(state.params, model_state, retain_batch, retain_key)
+        if model_state_from in ("both", "retain"):
+            model_state = retain.model_state
+        forget = run_forget(state.params, model_state, forget_batch, forget_key)
+        if model_state_from in ("both", "forget"):
+            model_state = forget.model_state
+
+        updates, opt_state = tx.update(
+            retain.grads if descend == "retain" else forget.grads,
+            state.opt_state,
+            state.params,
+            retain_grads=retain.grads,
+            forget_grads=forget.grads,
+            retain_grad_fn=retain.grad_fn,
+            forget_grad_fn=forget.grad_fn,
+            model_state=model_state,
+            key=method_key,
+        )
+        retain_unit, retain_norm = trees.direction(retain.grads)
+        forget_unit, forget_norm = trees.direction(forget.grads)
+        metrics = {
+            "retain_loss": retain.loss,
+            "forget_loss": forget.loss,
+            "cosine": trees.dot(retain_unit, forget_unit),
+            "retain_norm": retain_norm,
+            "forget_norm": forget_norm,
+        }
+        state = state.replace(
+            step=state.step + 1,
+            params=optax.apply_updates(state.params, updates),
+            model_state=model_state,
+            opt_state=opt_state,
+        )
+        return state, metrics
+
+    return step

@@ -1,0 +1,1 @@
+"""Optax transformations: each takes a gradient and returns an update."""
