@@ -1,0 +1,35 @@
+"""Eight forced host devices for every test, and the way to the real data."""
+
+import os
+from pathlib import Path
+
+os.environ["XLA_FLAGS"] = (
+    os.environ.get("XLA_FLAGS", "") + " --xla_force_host_platform_device_count=8"
+)
+# On a machine with few cores the small test programs run longest in the compiler.
+os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", "")
+
+import pytest
+
+SHARED = Path(__file__).parents[2] / "shared" / "data"
+
+
+def _shared(name: str) -> Path:
+    path = Path(os.environ.get("UNO_SHARED_DATA", SHARED)) / name
+    if not path.exists():
+        pytest.skip(f"needs {name} of the shared data, not found in {path.parent}")
+    return path
+
+
+@pytest.fixture(scope="session")
+def reference_dir() -> Path:
+    """The folder of published weights and golden vectors."""
+    return _shared("reference")
+
+
+@pytest.fixture
+def tfds_dir(monkeypatch) -> Path:
+    """The folder of prepared TFDS data sets, also set as TFDS_DATA_DIR."""
+    path = _shared("tfds")
+    monkeypatch.setenv("TFDS_DATA_DIR", str(path))
+    return path
