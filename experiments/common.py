@@ -90,6 +90,7 @@ class Bar:
             console=console,
         )
         self.offset = 0
+        self._shown: dict[str, float] = {}
         self._every = every
         self._task = self._progress.add_task(title, total=total, metrics="")
 
@@ -101,10 +102,13 @@ class Bar:
         self._progress.stop()
 
     def __call__(self, row: dict) -> None:
+        """Shows a row of the history."""
         if row["step"] % self._every and row["step"] != 1:
             return
-        shown = {k: row[k] for k in ("loss", "retain_loss", "forgotten_fraction") if k in row}
-        text = "  ".join(f"{k.replace('_', ' ')} {float(v):.4g}" for k, v in shown.items())
+        for key in ("loss", "retain_loss", "forgotten_fraction"):
+            if key in row:
+                self._shown[key] = float(row[key])
+        text = "  ".join(f"{k.replace('_', ' ')} {v:.4g}" for k, v in self._shown.items())
         self._progress.update(self._task, completed=self.offset + row["step"], metrics=text)
 
 

@@ -6,9 +6,8 @@ from pathlib import Path
 os.environ["XLA_FLAGS"] = (
     os.environ.get("XLA_FLAGS", "") + " --xla_force_host_platform_device_count=8"
 )
-# On a machine with few cores the small test programs run longest in the compiler.
-os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", "")
 
+import chex
 import pytest
 
 SHARED = Path(__file__).parents[2] / "shared" / "data"
@@ -33,3 +32,9 @@ def tfds_dir(monkeypatch) -> Path:
     path = _shared("tfds")
     monkeypatch.setenv("TFDS_DATA_DIR", str(path))
     return path
+
+
+@pytest.fixture(autouse=True)
+def _count_traces_per_test():
+    # chex counts by name and line, across tests.
+    chex.clear_trace_counter()

@@ -55,7 +55,9 @@ def restore(path: str | Path, like: Any) -> Any:
         raise FileNotFoundError(f"checkpoint: expected one at {path}, found none.")
     plain = _without_keys(like)
     saved = jax.tree_util.tree_flatten_with_path(ocp.metadata(path).metadata)[0]
-    shapes = {jax.tree_util.keystr(p, simple=True, separator="/"): tuple(leaf.shape) for p, leaf in saved}
+    shapes = {
+        jax.tree_util.keystr(p, simple=True, separator="/"): tuple(leaf.shape) for p, leaf in saved
+    }
     expected = jax.tree_util.tree_flatten_with_path(plain)[0]
     for p, leaf in expected:
         name = jax.tree_util.keystr(p, simple=True, separator="/")

@@ -95,9 +95,7 @@ def quartic(p):
 def test_closed_form_by_hand():
     # L_r = x²/2 and L_f = x·y: g_r = (x, 0), g_f = (y, x), cos² = y²/(x² + y²).
     params = jnp.array([2.0, 3.0])
-    got, state = run(
-        uno.orthogonalize(5.0), params, lambda p: p[0] ** 2 / 2, lambda p: p[0] * p[1]
-    )
+    got, state = run(uno.orthogonalize(5.0), params, lambda p: p[0] ** 2 / 2, lambda p: p[0] * p[1])
     x, y = 2.0, 3.0
     square = (x * x + y * y) ** 2
     penalty = np.array([-2 * x * y * y, 2 * x * x * y]) / square
@@ -178,7 +176,9 @@ def test_static_mistakes_are_named():
     with pytest.raises(ValueError, match="expected params"):
         tx.update(grad_fn(params), tx.init(params), **arguments)
     arguments["forget_grad_fn"] = lambda p: {"a": jnp.ones(3), "b": p["b"]}
-    with pytest.raises(ValueError, match=r"forget_grad_fn\(params\) .* at '\['a'\]'.*\(2,\).*\(3,\)"):
+    with pytest.raises(
+        ValueError, match=r"forget_grad_fn\(params\) .* at '\['a'\]'.*\(2,\).*\(3,\)"
+    ):
         tx.update(grad_fn(params), tx.init(params), params, **arguments)
 
 

@@ -60,8 +60,9 @@ def _mnist(split: str) -> Source:
     chunk = 1000
     for start in range(0, len(rows), chunk):
         stop = min(start + chunk, len(rows))
-        for i, row in zip(range(start, stop), rows.__getitems__(list(range(start, stop))),
-                          strict=True):
+        for i, row in zip(
+            range(start, stop), rows.__getitems__(list(range(start, stop))), strict=True
+        ):
             images[i], labels[i] = row["image"], row["label"]
     return Source(f"mnist/{split}", images, labels)
 

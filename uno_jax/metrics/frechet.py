@@ -28,9 +28,10 @@ def frechet_distance(features: np.ndarray, reference: np.ndarray) -> float:
         raise ValueError(
             f"frechet_distance: expected (N, D) and (M, D) with N, M > 1, got {a.shape}, {b.shape}."
         )
-    cov_a, cov_b = np.cov(a, rowvar=False).reshape(a.shape[1], -1), np.cov(
-        b, rowvar=False
-    ).reshape(b.shape[1], -1)
+    cov_a, cov_b = (
+        np.cov(a, rowvar=False).reshape(a.shape[1], -1),
+        np.cov(b, rowvar=False).reshape(b.shape[1], -1),
+    )
     # The root's trace through the eigenvalues of the product, which are real and
     # non-negative up to rounding; a singular covariance needs no offset this way.
     eigenvalues = linalg.eigvals(cov_a @ cov_b)

@@ -27,9 +27,7 @@ def _tile(images: np.ndarray, columns: int) -> np.ndarray:
     return sheet
 
 
-def sample_grids(
-    path: str | Path, grids: Mapping[str, np.ndarray], *, columns: int = 10
-) -> Path:
+def sample_grids(path: str | Path, grids: Mapping[str, np.ndarray], *, columns: int = 10) -> Path:
     """Draws one grid of samples per model, side by side.
 
     Args:

@@ -1,0 +1,131 @@
+import dataclasses
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+
+from experiments import mnist
+from uno_jax import checkpoints
+
+TINY = mnist.Options(
+    method=("uno", "surgery"), train_steps=40, judge_steps=20, steps=3, samples=300
+)
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    out = tmp_path_factory.mktemp("run")
+    options = dataclasses.replace(TINY, out=out)
+    return options, mnist.main(options)
+
+
+def test_everything_is_written(finished):
+    options, results = finished
+    out = options.out
+    names = ["before", "after uno", "after surgery", "retrained"]
+    assert list(results["models"]) == names
+    assert json.loads((out / "metrics.json").read_text())["models"].keys() == set(names)
+    for row in results["models"].values():
+        assert row["judge"]["total"] == 300
+        assert np.isfinite(row["negative_elbo"])
+    for name in ("before", "retrained", "after-uno", "after-surgery", "judge", "guide"):
+        assert checkpoints.exists(out / "checkpoints" / name)
+    samples = np.load(out / "samples" / "after-uno.npz")["images"]
+    assert samples.shape == (300, 28, 28, 1) and samples.dtype == np.float32
+    stages = {json.loads(line)["stage"] for line in (out / "metrics.jsonl").open()}
+    assert {"before", "unlearn-uno", "unlearn-surgery"} <= stages
+
+
+def test_the_report_stands_alone_and_says_what_the_figures_say(finished):
+    options, results = finished
+    page = (options.out / "report.html").read_text()
+    assert page.count("data:image/png;base64,") == 3
+    assert "<img" in page and 'src="http' not in page and "<script" not in page
+    for row in results["models"].values():
+        assert f"{row['judge']['count'] / 300:.2%}" in page
+        assert f"{row['negative_elbo']:.1f}" in page
+    assert results["device"] in page
+
+
+def test_the_same_folder_continues_and_another_configuration_is_an_error(finished):
+    options, results = finished
+    again = mnist.main(options)
+    assert again["models"]["before"]["judge"] == results["models"]["before"]["judge"]
+    assert again["models"]["after uno"]["judge"] == results["models"]["after uno"]["judge"]
+    with pytest.raises(ValueError, match=r"another configuration \(seed: 0 there, 1 now\)"):
+        mnist.main(dataclasses.replace(options, seed=1))
+
+
+def test_a_digit_out_of_range():
+    with pytest.raises(ValueError, match="forget: expected a digit from 0 to 9, got 12"):
+        mnist.main(dataclasses.replace(TINY, forget=12))
+
+
+def command(*arguments):
+    return [sys.executable, "-m", "experiments.mnist", *arguments]
+
+
+def test_command_line_help_and_one_line_errors(tmp_path):
+    text = subprocess.run(command("--help"), capture_output=True, text=True, check=True).stdout
+    for option in ("--data", "--forget", "--method", "--seed", "--out", "--steps"):
+        assert option in text
+    environment = {**os.environ, "TFDS_DATA_DIR": str(tmp_path)}
+    result = subprocess.run(
+        command("--data", "mnist", "--out", str(tmp_path / "run")),
+        capture_output=True,
+        text=True,
+        env=environment,
+        check=False,
+    )
+    assert result.returncode == 2
+    assert "Set TFDS_DATA_DIR" in result.stderr
+    assert "Traceback" not in result.stderr
+
+
+def test_an_interrupt_leaves_a_usable_checkpoint(tmp_path):
+    process = subprocess.Popen(
+        command("--out", str(tmp_path), "--judge-steps", "10", "--train-steps", "100000"),
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    deadline = time.monotonic() + 120
+    while not checkpoints.exists(tmp_path / "checkpoints" / "before"):
+        assert time.monotonic() < deadline and process.poll() is None
+        time.sleep(0.2)
+    process.send_signal(signal.SIGINT)
+    _, error = process.communicate(timeout=60)
+    assert process.returncode == 130, error
+    assert "goes on from the last checkpoint" in error
+    steps = [json.loads(line)["step"] for line in (tmp_path / "metrics.jsonl").open()]
+    assert max(steps) >= 900
+    assert checkpoints.exists(tmp_path / "checkpoints" / "before")
+
+
+def test_training_resumed_equals_training_uninterrupted(tmp_path):
+    from uno_jax import data, models
+
+    train = data.load("mnist5k", "train")
+    model = models.MnistVAE(hidden=16)
+
+    def run(name, steps):
+        from experiments import common
+
+        options = dataclasses.replace(TINY, train_steps=steps, out=tmp_path / name)
+        folder = common.RunFolder(options.out, options, ignore=("out", "train_steps"))
+        return mnist.train_vae(options, folder, "before", model, train)
+
+    run("resumed", 7)
+    resumed, whole = run("resumed", 12), run("whole", 12)
+    np.testing.assert_array_equal(
+        resumed.params["decoder"]["logits"]["kernel"], whole.params["decoder"]["logits"]["kernel"]
+    )
+
+
+def test_runs_on_all_of_mnist(tfds_dir, tmp_path):
+    options = dataclasses.replace(TINY, data="mnist", method=("uno",), out=tmp_path)
+    assert mnist.main(options)["models"]["after uno"]["steps"] >= 1
