@@ -44,9 +44,7 @@ def test_check_names_the_first_offending_path():
 
     good = random_tree(0)
     check(random_tree(1), good)
-    with pytest.raises(
-        ValueError, match=r"grads .* updates at '\['dense'\]\['bias'\]'.*\(4,\).*\(1,"
-    ):
+    with pytest.raises(ValueError, match=r"grads .* updates at '\['dense'\]\['bias'\]'.*\(4,\)"):
         check({**good, "dense": {**good["dense"], "bias": jnp.ones(1)}}, good)
     with pytest.raises(ValueError, match=r"'\['scalar'\]': expected shape \(\), got nothing"):
         check({k: v for k, v in good.items() if k != "scalar"}, good)

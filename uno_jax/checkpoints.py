@@ -22,6 +22,11 @@ def _without_keys(tree: Any) -> Any:
     return jax.tree.map(lambda leaf: jax.random.key_data(leaf) if _is_key(leaf) else leaf, tree)
 
 
+def _named(tree: Any) -> dict[str, Any]:
+    leaves = jax.tree_util.tree_flatten_with_path(tree)[0]
+    return {jax.tree_util.keystr(p, simple=True, separator="/"): leaf for p, leaf in leaves}
+
+
 def save(path: str | Path, state: Any) -> None:
     """Saves a pytree of arrays, typically a `TrainState`.
 
@@ -54,22 +59,17 @@ def restore(path: str | Path, like: Any) -> Any:
     if not exists(path):
         raise FileNotFoundError(f"checkpoint: expected one at {path}, found none.")
     plain = _without_keys(like)
-    saved = jax.tree_util.tree_flatten_with_path(ocp.metadata(path).metadata)[0]
-    shapes = {
-        jax.tree_util.keystr(p, simple=True, separator="/"): tuple(leaf.shape) for p, leaf in saved
-    }
-    expected = jax.tree_util.tree_flatten_with_path(plain)[0]
-    for p, leaf in expected:
-        name = jax.tree_util.keystr(p, simple=True, separator="/")
-        if shapes.get(name) != jnp.shape(leaf):
+    saved = {name: tuple(leaf.shape) for name, leaf in _named(ocp.metadata(path).metadata).items()}
+    expected = _named(plain)
+    for name, leaf in expected.items():
+        if saved.get(name) != jnp.shape(leaf):
             raise ValueError(
                 f"checkpoint {path}: expected shape {jnp.shape(leaf)} at '{name}', "
-                f"got {shapes.get(name, 'nothing')}."
+                f"got {saved.get(name, 'nothing')}."
             )
-    if len(saved) != len(expected):
-        known = {jax.tree_util.keystr(p, simple=True, separator="/") for p, _ in expected}
+    if surplus := sorted(saved.keys() - expected.keys()):
         raise ValueError(
-            f"checkpoint {path}: expected nothing at {sorted(set(shapes) - known)}, "
+            f"checkpoint {path}: expected nothing at {surplus}, "
             "the checkpoint of another model or optimizer."
         )
     abstract = jax.tree.map(

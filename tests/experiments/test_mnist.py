@@ -37,7 +37,9 @@ def test_everything_is_written(finished):
         assert checkpoints.exists(out / "checkpoints" / name)
     samples = np.load(out / "samples" / "after-uno.npz")["images"]
     assert samples.shape == (300, 28, 28, 1) and samples.dtype == np.float32
-    stages = {json.loads(line)["stage"] for line in (out / "metrics.jsonl").open()}
+    stages = {
+        json.loads(line)["stage"] for line in (out / "metrics.jsonl").read_text().splitlines()
+    }
     assert {"before", "unlearn-uno", "unlearn-surgery"} <= stages
 
 
@@ -101,7 +103,9 @@ def test_an_interrupt_leaves_a_usable_checkpoint(tmp_path):
     _, error = process.communicate(timeout=60)
     assert process.returncode == 130, error
     assert "goes on from the last checkpoint" in error
-    steps = [json.loads(line)["step"] for line in (tmp_path / "metrics.jsonl").open()]
+    steps = [
+        json.loads(line)["step"] for line in (tmp_path / "metrics.jsonl").read_text().splitlines()
+    ]
     assert max(steps) >= 900
     assert checkpoints.exists(tmp_path / "checkpoints" / "before")
 

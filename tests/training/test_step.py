@@ -156,9 +156,7 @@ def test_masked_uno_runs_in_the_step():
 
 
 def test_static_mistakes_are_named():
-    with pytest.raises(
-        ValueError, match=r"descend: expected one of \('retain', 'forget'\), got 'r'"
-    ):
+    with pytest.raises(ValueError, match=r"descend: expected one of \('retain', .*got 'r'"):
         uno.make_unlearning_step(loss_fn, optax.sgd(1.0), descend="r")
     with pytest.raises(ValueError, match="model_state_from: expected one of .* got 'x'"):
         uno.make_unlearning_step(loss_fn, optax.sgd(1.0), model_state_from="x")

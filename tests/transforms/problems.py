@@ -1,5 +1,7 @@
 """Small random problems with every oddity a parameter tree can have."""
 
+import itertools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -32,7 +34,7 @@ def mlp_params(seed, sizes, dtype=jnp.float32):
             "w": jnp.asarray(rng.normal(size=(m, n)) / np.sqrt(m), dtype),
             "b": jnp.asarray(0.1 * rng.normal(size=n), dtype),
         }
-        for m, n in zip(sizes[:-1], sizes[1:], strict=True)
+        for m, n in itertools.pairwise(sizes)
     ]
 
 
