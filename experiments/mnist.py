@@ -21,7 +21,7 @@ import optax
 import tyro
 
 import uno_jax as uno
-from experiments import common
+from experiments import common, redirect
 from uno_jax import checkpoints, data, metrics, models, report
 
 MethodName = Literal[tuple(uno.methods.METHODS)]
@@ -34,14 +34,18 @@ class Options:
     data: Literal["mnist5k", "mnist"] = "mnist5k"
     """mnist5k: 5,000 digits that come with the package; mnist: TFDS, in TFDS_DATA_DIR."""
     forget: Annotated[int, tyro.conf.arg(help="The digit to forget, 0 to 9.")] = 1
-    method: tuple[MethodName, ...] = ("uno", "surgery", "retain-descent")
+    method: tuple[MethodName, ...] = ("redirect", "uno", "surgery", "retain-descent")
     """Methods to run, each from the same trained model; retain-descent is the control."""
     seed: int = 0
     """Decides initial parameters, batches, noise and latents."""
     out: Path | None = None
     """The run's folder; runs/mnist-demo by default. The same folder continues a run."""
     steps: int = 100
-    """Most unlearning steps."""
+    """Most unlearning steps of the gradient methods."""
+    redirect_steps: int = 10
+    """Steps of the redirect."""
+    anchor_weight: float = 3.0
+    """How much the redirect holds on to retained outputs."""
     stop_below: float = 0.02
     """Stop when the perceptron takes fewer than this fraction of 128 samples for the digit."""
     weight: float = 1e3
@@ -90,30 +94,50 @@ def train_vae(options, folder, name, model, train, indices=None) -> uno.TrainSta
 
 
 def unlearn(options, folder, method, model, original, train, split, look) -> uno.Result:
-    """Runs one method from the original model until the perceptron sees few enough."""
+    """Runs one method from the original model.
+
+    A gradient method stops when the perceptron sees few enough, as published; the
+    redirect makes its number of steps, and no classifier is asked.
+    """
     tx = method.build(optax.adam(options.learning_rate), options.weight)
     state = uno.create_state(
         original.params, tx, jax.random.key(options.seed), model_state=original.model_state
     )
-    step = uno.make_unlearning_step(
-        models.make_vae_loss(model), tx, has_model_state=True, descend=method.descend
-    )
-    with common.Bar(f"unlearn {method.name}", options.steps) as bar:
+    if method.matches:
+        forget = np.isin(np.arange(len(train.labels)), split.forget)
+        streams, _ = redirect.vae_batches(
+            model, original, flatten(train), forget, seed=options.seed + 1
+        )
+        terms = redirect.vae_terms(model, original, options.anchor_weight)
+        step = uno.make_matching_step(*terms, tx)
+        steps, forgotten = options.redirect_steps, None
+    else:
+        streams = [
+            data.batches(train, side, batch_size=options.batch_size, seed=options.seed + 1)
+            for side in split
+        ]
+        step = uno.make_unlearning_step(
+            models.make_vae_loss(model), tx, has_model_state=True, descend=method.descend
+        )
+        steps, forgotten = options.steps, lambda row: row["guide_fraction"] < options.stop_below
+    with common.Bar(f"unlearn {method.name}", steps) as bar:
         result = uno.unlearn(
             jax.jit(step, donate_argnums=0),
             uno.copy_state(state),
-            *(
-                data.batches(train, side, batch_size=options.batch_size, seed=options.seed + 1)
-                for side in split
-            ),
-            max_steps=options.steps,
+            *streams,
+            max_steps=steps,
             evaluate=look,
-            forgotten=lambda row: row["guide_fraction"] < options.stop_below,
+            forgotten=forgotten,
             report=bar,
         )
     folder.log(f"unlearn-{method.name}", result.history)
     checkpoints.save(folder.checkpoint(f"after-{method.name}"), result.state)
     return result
+
+
+def flatten(source: data.Source) -> np.ndarray:
+    """All images of a source as (N, 784) float32 in [0, 1]."""
+    return source.images.reshape(len(source.images), -1).astype(np.float32) / np.float32(255)
 
 
 def main(options: Options) -> dict:
@@ -127,7 +151,7 @@ def main(options: Options) -> dict:
         data.split_by_label(part, lambda label: label == options.forget) for part in (train, test)
     )
     common.console.print(f"{train.name}: digit {options.forget}, {split.describe()}")
-    test_images = (test.images.reshape(-1, 784) / 255.0).astype(np.float32)
+    test_images = flatten(test)
 
     judge = train_classifier(options, folder, "judge", models.DigitCNN(), train)
     guide = train_classifier(options, folder, "guide", models.DigitMLP(), train)
@@ -230,7 +254,7 @@ def write_report(options, folder, results, grids, histories) -> Path:
             ylabel=f"samples judged a {options.forget}",
             levels={"retrained": judged["retrained"]},
         ),
-        "Loss on the retain and on the forget batch, per image.": report.curves(
+        "Loss of the gradient methods on the retain and on the forget batch, per image.": report.curves(
             folder.figure("losses"),
             {
                 f"{name}, {side}": (
@@ -238,6 +262,7 @@ def write_report(options, folder, results, grids, histories) -> Path:
                     [r[f"{side}_loss"] / options.batch_size for r in rows[1:]],
                 )
                 for name, rows in histories.items()
+                if not uno.methods.get_method(name).matches
                 for side in ("retain", "forget")
             },
             xlabel="step",

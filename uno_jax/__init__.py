@@ -7,9 +7,14 @@ the step and loop around them. The rest is imported by its own name, for example
 
 from uno_jax import methods
 from uno_jax._version import __version__
+from uno_jax.objectives.families import Family, bernoulli, diagonal_gaussian, gaussian
+from uno_jax.objectives.matching import Term, anchor, curvature, match
 from uno_jax.training.loop import Result, print_progress, train, unlearn
+from uno_jax.training.matching import make_matching_step
 from uno_jax.training.state import TrainState, copy_state, create_state
 from uno_jax.training.step import make_training_step, make_unlearning_step
+from uno_jax.transforms.gauss_newton import GaussNewtonState, scale_by_gauss_newton
+from uno_jax.transforms.line_search import LineSearchState, line_search
 from uno_jax.transforms.orthogonalize import OrthogonalizeState, orthogonalize
 from uno_jax.transforms.projection import (
     ProjectionState,
@@ -20,21 +25,34 @@ from uno_jax.transforms.projection import (
 from uno_jax.trees import accept_masked
 
 __all__ = [
+    "Family",
+    "GaussNewtonState",
+    "LineSearchState",
     "OrthogonalizeState",
     "ProjectionState",
     "Result",
+    "Term",
     "TrainState",
     "__version__",
     "accept_masked",
+    "anchor",
+    "bernoulli",
     "copy_state",
     "create_state",
+    "curvature",
+    "diagonal_gaussian",
+    "gaussian",
+    "line_search",
+    "make_matching_step",
     "make_training_step",
     "make_unlearning_step",
+    "match",
     "methods",
     "orthogonalize",
     "orthogonalize_against",
     "print_progress",
     "project_out",
+    "scale_by_gauss_newton",
     "surgery",
     "train",
     "unlearn",

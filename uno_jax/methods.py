@@ -9,6 +9,8 @@ from typing import NamedTuple
 
 import optax
 
+from uno_jax.transforms.gauss_newton import scale_by_gauss_newton
+from uno_jax.transforms.line_search import FACTORS, line_search
 from uno_jax.transforms.orthogonalize import orthogonalize
 from uno_jax.transforms.projection import orthogonalize_against, surgery
 
@@ -23,8 +25,10 @@ class Method(NamedTuple):
       descend: the gradient that enters it, `"retain"` or `"forget"`.
       formula: the direction, as text.
       gradients: loss gradients per step.
-      products: Hessian-vector products per step.
+      products: Hessian-vector (or Gauss-Newton) products per step.
       source: where the method comes from.
+      matches: whether the method descends a matching objective, with
+        `make_matching_step`, rather than the losses of `make_unlearning_step`.
     """
 
     name: str
@@ -34,13 +38,31 @@ class Method(NamedTuple):
     gradients: int
     products: int
     source: str
+    matches: bool = False
 
 
+CG_ITERATIONS = 60
 UNO = "arXiv 2506.04712"
 
 METHODS: dict[str, Method] = {
     row.name: row
     for row in (
+        Method(
+            "redirect",
+            # A second-order step with its own length: the base optimizer and the
+            # penalty weight have no part in it.
+            lambda optimizer, weight: optax.chain(
+                scale_by_gauss_newton(damping=0.1, iterations=CG_ITERATIONS),
+                optax.scale(-1.0),
+                line_search(FACTORS),
+            ),
+            "retain",
+            "(G + μI)⁻¹ ∇(redirect + λ anchor), line search",
+            2,
+            CG_ITERATIONS + 2,
+            "uno_jax",
+            matches=True,
+        ),
         Method(
             "uno",
             lambda optimizer, weight: optax.chain(orthogonalize(weight), optimizer),

@@ -145,6 +145,11 @@ def _wide(leaf: jax.Array) -> jax.Array:
     return leaf.astype(jnp.promote_types(leaf.dtype, jnp.float32))
 
 
+def widen(tree: PyTree) -> PyTree:
+    """Returns `tree` in float32 (float64 leaves stay)."""
+    return jax.tree.map(_wide, tree)
+
+
 def dot(a: PyTree, b: PyTree) -> jax.Array:
     """Returns the dot product of two trees as one vector each, in float32.
 
@@ -155,7 +160,7 @@ def dot(a: PyTree, b: PyTree) -> jax.Array:
     Returns:
       A scalar, float32 (float64 if a leaf is float64); 0 for an empty tree.
     """
-    products = optax.tree.mul(jax.tree.map(_wide, a), jax.tree.map(_wide, b))
+    products = optax.tree.mul(widen(a), widen(b))
     return jnp.asarray(optax.tree.sum(products), jnp.result_type(jnp.float32, *_dtypes(products)))
 
 
@@ -187,7 +192,7 @@ def direction(tree: PyTree) -> Direction:
     Returns:
       A `Direction`; for a zero or empty tree the unit vector is zero.
     """
-    wide = jax.tree.map(_wide, tree)
+    wide = widen(tree)
     leaves = [leaf for leaf in jax.tree.leaves(wide) if leaf.size]
     if not leaves:
         return Direction(wide, jnp.zeros((), jnp.float32))

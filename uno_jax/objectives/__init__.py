@@ -1,0 +1,1 @@
+"""What a model is asked to match: output families, terms, the redirect."""
