@@ -9,7 +9,10 @@ from tests.transforms.problems import flat, mlp_batch, mlp_loss, mlp_params
 SIZES = (3, 6, 2)
 
 
-@pytest.mark.parametrize("name", uno.methods.METHODS)
+GRADIENT_METHODS = [name for name, row in uno.methods.METHODS.items() if not row.matches]
+
+
+@pytest.mark.parametrize("name", GRADIENT_METHODS)
 def test_every_row_takes_a_step_along_its_formula(name):
     method = uno.methods.get_method(name)
     params = mlp_params(0, SIZES)
@@ -38,5 +41,5 @@ def test_every_row_takes_a_step_along_its_formula(name):
 
 
 def test_an_unknown_name_lists_the_known_ones():
-    with pytest.raises(ValueError, match=r"method: expected one of \['retain-descent', .*got 'x'"):
+    with pytest.raises(ValueError, match=r"method: expected one of \['redirect', .*got 'x'"):
         uno.methods.get_method("x")

@@ -13,7 +13,12 @@ from experiments import mnist
 from uno_jax import checkpoints
 
 TINY = mnist.Options(
-    method=("uno", "surgery"), train_steps=40, judge_steps=20, steps=3, samples=300
+    method=("redirect", "uno", "surgery"),
+    redirect_steps=2,
+    train_steps=40,
+    judge_steps=20,
+    steps=3,
+    samples=300,
 )
 
 
@@ -27,13 +32,21 @@ def finished(tmp_path_factory):
 def test_everything_is_written(finished):
     options, results = finished
     out = options.out
-    names = ["before", "after uno", "after surgery", "retrained"]
+    names = ["before", "after redirect", "after uno", "after surgery", "retrained"]
     assert list(results["models"]) == names
     assert json.loads((out / "metrics.json").read_text())["models"].keys() == set(names)
     for row in results["models"].values():
         assert row["judge"]["total"] == 300
         assert np.isfinite(row["negative_elbo"])
-    for name in ("before", "retrained", "after-uno", "after-surgery", "judge", "guide"):
+    for name in (
+        "before",
+        "retrained",
+        "after-uno",
+        "after-surgery",
+        "after-redirect",
+        "judge",
+        "guide",
+    ):
         assert checkpoints.exists(out / "checkpoints" / name)
     samples = np.load(out / "samples" / "after-uno.npz")["images"]
     assert samples.shape == (300, 28, 28, 1) and samples.dtype == np.float32
