@@ -8,7 +8,12 @@ os.environ["XLA_FLAGS"] = (
 )
 
 import chex
+import hypothesis
 import pytest
+
+# The same examples on every run: a red test means a change, not a draw.
+hypothesis.settings.register_profile("same", derandomize=True)
+hypothesis.settings.load_profile("same")
 
 SHARED = Path(__file__).parents[2] / "shared" / "data"
 
