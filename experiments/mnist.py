@@ -5,8 +5,9 @@
 
 Trains the VAE of the paper, two classifiers and the yardstick that never saw the
 digit, unlearns with each method from the same checkpoint, and writes a report
-with pictures. The perceptron stops the methods, as published; the convolutional
-judge takes no part and says what is left.
+with pictures. The perceptron stops the gradient methods, as published, and has no
+part in the redirect; the convolutional judge takes no part in any and says what is
+left.
 """
 
 import dataclasses

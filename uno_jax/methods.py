@@ -10,7 +10,7 @@ from typing import NamedTuple
 import optax
 
 from uno_jax.transforms.gauss_newton import scale_by_gauss_newton
-from uno_jax.transforms.line_search import FACTORS, line_search
+from uno_jax.transforms.line_search import line_search
 from uno_jax.transforms.orthogonalize import orthogonalize
 from uno_jax.transforms.projection import orthogonalize_against, surgery
 
@@ -54,7 +54,7 @@ METHODS: dict[str, Method] = {
             lambda optimizer, weight: optax.chain(
                 scale_by_gauss_newton(damping=0.1, iterations=CG_ITERATIONS),
                 optax.scale(-1.0),
-                line_search(FACTORS),
+                line_search(),
             ),
             "retain",
             "(G + μI)⁻¹ ∇(redirect + λ anchor), line search",

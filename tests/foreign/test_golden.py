@@ -65,13 +65,16 @@ def test_losses_and_gradients(problem, golden, side):
 def test_uno_adds_the_gradient_of_the_squared_cosine(problem, golden):
     params, _, loss = problem
     retain_fn, forget_fn = jax.grad(loss("retain")), jax.grad(loss("forget"))
-    # The penalty alone: zero updates would have no direction, so subtract them.
-    tx = uno.orthogonalize(weight=1.0)
     updates = retain_fn(params)
+
+    def run(weight):
+        tx = uno.orthogonalize(weight)
+        return tx.update(
+            updates, tx.init(params), params, retain_grad_fn=retain_fn, forget_grad_fn=forget_fn
+        )
+
     scale = 1e6  # lifts the penalty above the rounding of the retain gradient
-    result, state = uno.orthogonalize(weight=scale).update(
-        updates, tx.init(params), params, retain_grad_fn=retain_fn, forget_grad_fn=forget_fn
-    )
+    result, state = run(scale)
     penalty = jax.tree.map(lambda a, b: (a - b) / scale, result, updates)
     assert_relative(golden_vector(penalty, golden), golden["grad_cosine_squared"], 1e-4)
     np.testing.assert_allclose(state.cosine**2, golden["cosine_squared"], rtol=1e-4)
@@ -85,9 +88,7 @@ def test_uno_adds_the_gradient_of_the_squared_cosine(problem, golden):
     # Double backprop of the penalised loss, at the published weight.
     weight = 1e3
     expected = jax.grad(lambda p: loss("retain")(p) + weight * squared_cosine(p))(params)
-    got, _ = uno.orthogonalize(weight).update(
-        updates, tx.init(params), params, retain_grad_fn=retain_fn, forget_grad_fn=forget_fn
-    )
+    got, _ = run(weight)
     assert_relative(golden_vector(got, golden), golden_vector(expected, golden), 1e-5)
 
 

@@ -123,7 +123,7 @@ def test_line_search_keeps_dtypes():
     np.testing.assert_array_equal(np.asarray(got, np.float32), -1.0)
 
 
-def test_masked_in_a_chain():
+def test_in_a_chain():
     updates, _, curvature_fn = dense_problem(0)
     tx = optax.chain(uno.scale_by_gauss_newton(), optax.scale(-1.0), uno.line_search())
     got, state = tx.update(

@@ -10,6 +10,7 @@ import optax
 from uno_jax import trees
 from uno_jax.objectives.matching import Term, curvature
 from uno_jax.training.state import TrainState
+from uno_jax.training.step import step_metrics
 
 
 def _halves(batch: Any) -> tuple[Any, Any]:
@@ -108,14 +109,8 @@ def make_matching_step(
             value_fn=value_fn,
         )
         params = optax.apply_updates(state.params, updates)
-        retain_unit, retain_norm = trees.direction(retain_grads)
-        forget_unit, forget_norm = trees.direction(forget_grads)
         metrics = {
-            "retain_loss": retain_loss,
-            "forget_loss": forget_loss,
-            "cosine": trees.dot(retain_unit, forget_unit),
-            "retain_norm": retain_norm,
-            "forget_norm": forget_norm,
+            **step_metrics(retain_loss, retain_grads, forget_loss, forget_grads),
             "objective": value_fn(state.params),
             "objective_after": value_fn(params),
         }

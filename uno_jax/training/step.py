@@ -43,6 +43,19 @@ def _make_pass(loss_fn, has_model_state, axis_name):
     return run
 
 
+def step_metrics(retain_loss, retain_grads, forget_loss, forget_grads) -> dict[str, jax.Array]:
+    """Returns what every unlearning step reports, under its fixed names."""
+    retain_unit, retain_norm = trees.direction(retain_grads)
+    forget_unit, forget_norm = trees.direction(forget_grads)
+    return {
+        "retain_loss": retain_loss,
+        "forget_loss": forget_loss,
+        "cosine": trees.dot(retain_unit, forget_unit),
+        "retain_norm": retain_norm,
+        "forget_norm": forget_norm,
+    }
+
+
 def make_training_step(
     loss_fn: Callable,
     tx: optax.GradientTransformation,
@@ -176,15 +189,7 @@ def make_unlearning_step(
             model_state=model_state,
             key=method_key,
         )
-        retain_unit, retain_norm = trees.direction(retain.grads)
-        forget_unit, forget_norm = trees.direction(forget.grads)
-        metrics = {
-            "retain_loss": retain.loss,
-            "forget_loss": forget.loss,
-            "cosine": trees.dot(retain_unit, forget_unit),
-            "retain_norm": retain_norm,
-            "forget_norm": forget_norm,
-        }
+        metrics = step_metrics(retain.loss, retain.grads, forget.loss, forget.grads)
         state = state.replace(
             step=state.step + 1,
             params=optax.apply_updates(state.params, updates),

@@ -32,8 +32,8 @@ def scale_by_gauss_newton(
     gradient, this keeps it small in every output that :math:`G` covers: what must
     not move is expensive, what is free to move is cheap.
 
-    Cost per step: `iterations` + 1 Gauss-Newton products, each about the cost of
-    one gradient on the batches behind them.
+    Cost per step: `iterations` + 2 Gauss-Newton products (the solver's start and the
+    final residual take one each), about one gradient on the batches behind them each.
 
     Args:
       damping: :math:`\mu > 0`, in units of :math:`G`.
