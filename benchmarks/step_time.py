@@ -40,7 +40,7 @@ def compile_steps(batch: int) -> dict:
     for method in uno.methods.METHODS.values():
         if method.matches:
             continue
-        tx = method.build(optax.adam(1e-3), 1e3)
+        tx = method.build(optax.adam(1e-3), second_moment=variables["params"])
         state = uno.create_state(
             variables["params"], tx, jax.random.key(0), model_state=variables["batch_stats"]
         )

@@ -100,7 +100,7 @@ def unlearn(options, folder, method, model, original, train, split, look) -> uno
     A gradient method stops when the perceptron sees few enough, as published; the
     redirect makes its number of steps, and no classifier is asked.
     """
-    tx = method.build(optax.adam(options.learning_rate), options.weight)
+    tx = method.build(optax.adam(options.learning_rate), weight=options.weight)
     state = uno.create_state(
         original.params, tx, jax.random.key(options.seed), model_state=original.model_state
     )

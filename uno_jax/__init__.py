@@ -8,11 +8,16 @@ the step and loop around them. The rest is imported by its own name, for example
 from uno_jax import methods
 from uno_jax._version import __version__
 from uno_jax.objectives.families import Family, bernoulli, diagonal_gaussian, gaussian
+from uno_jax.objectives.hat import hat_divergence, hat_loss
 from uno_jax.objectives.matching import Term, anchor, curvature, match
 from uno_jax.training.loop import Result, print_progress, train, unlearn
 from uno_jax.training.matching import make_matching_step
 from uno_jax.training.state import TrainState, copy_state, create_state
 from uno_jax.training.step import make_training_step, make_unlearning_step
+from uno_jax.training.warm import second_moment, warm_adam
+from uno_jax.transforms.added_loss import AddedLossState, add_loss
+from uno_jax.transforms.alternation import AlternateState, alternate
+from uno_jax.transforms.ascent import add_forget, ascend, ascend_orthogonally
 from uno_jax.transforms.gauss_newton import GaussNewtonState, scale_by_gauss_newton
 from uno_jax.transforms.line_search import LineSearchState, line_search
 from uno_jax.transforms.orthogonalize import OrthogonalizeState, orthogonalize
@@ -22,26 +27,40 @@ from uno_jax.transforms.projection import (
     project_out,
     surgery,
 )
+from uno_jax.transforms.saliency import SaliencyState, keep_salient, saliency_mask
+from uno_jax.transforms.second_moment import PullState, pull_to_start, scale_by_second_moment
 from uno_jax.trees import accept_masked
 
 __all__ = [
+    "AddedLossState",
+    "AlternateState",
     "Family",
     "GaussNewtonState",
     "LineSearchState",
     "OrthogonalizeState",
     "ProjectionState",
+    "PullState",
     "Result",
+    "SaliencyState",
     "Term",
     "TrainState",
     "__version__",
     "accept_masked",
+    "add_forget",
+    "add_loss",
+    "alternate",
     "anchor",
+    "ascend",
+    "ascend_orthogonally",
     "bernoulli",
     "copy_state",
     "create_state",
     "curvature",
     "diagonal_gaussian",
     "gaussian",
+    "hat_divergence",
+    "hat_loss",
+    "keep_salient",
     "line_search",
     "make_matching_step",
     "make_training_step",
@@ -52,8 +71,13 @@ __all__ = [
     "orthogonalize_against",
     "print_progress",
     "project_out",
+    "pull_to_start",
+    "saliency_mask",
     "scale_by_gauss_newton",
+    "scale_by_second_moment",
+    "second_moment",
     "surgery",
     "train",
     "unlearn",
+    "warm_adam",
 ]

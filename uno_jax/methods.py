@@ -5,14 +5,33 @@ new method is one transformation, one row here and one test.
 """
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import optax
 
+from uno_jax.transforms.alternation import alternate
+from uno_jax.transforms.ascent import add_forget, ascend, ascend_orthogonally
 from uno_jax.transforms.gauss_newton import scale_by_gauss_newton
 from uno_jax.transforms.line_search import line_search
 from uno_jax.transforms.orthogonalize import orthogonalize
 from uno_jax.transforms.projection import orthogonalize_against, surgery
+from uno_jax.transforms.saliency import keep_salient
+from uno_jax.transforms.second_moment import pull_to_start, scale_by_second_moment
+
+
+class Setting(NamedTuple):
+    """What a method is built from, beside the optimizer.
+
+    Attributes:
+      weight: w of UNO, in units of the loss.
+      second_moment: mean square of retain gradients, a tree like the parameters; needed
+        by the rows whose `needs` say so, see `uno.second_moment`.
+      pull: λ of Selective Amnesia.
+    """
+
+    weight: float = 1e3
+    second_moment: Any = None
+    pull: float = 1.0
 
 
 class Method(NamedTuple):
@@ -20,38 +39,77 @@ class Method(NamedTuple):
 
     Attributes:
       name: the name on command lines and in tables.
-      build: from the base optimizer (for example `optax.adam(1e-3)`) and the
-        penalty weight to the whole transformation.
+      direction: from a `Setting` to the transformation in front of the optimizer. For a
+        row that `matches` it is the whole step, with a length of its own.
       descend: the gradient that enters it, `"retain"` or `"forget"`.
       formula: the direction, as text.
       gradients: loss gradients per step.
       products: Hessian-vector (or Gauss-Newton) products per step.
       source: where the method comes from.
+      needs: what it needs beyond two batches: `"second_moment"`, `"surrogate"` (a forget
+        loss and retain batches of its own).
       matches: whether the method descends a matching objective, with
         `make_matching_step`, rather than the losses of `make_unlearning_step`.
     """
 
     name: str
-    build: Callable[[optax.GradientTransformation, float], optax.GradientTransformation]
+    direction: Callable[[Setting], optax.GradientTransformation]
     descend: str
     formula: str
-    gradients: int
-    products: int
+    gradients: float
+    products: float
     source: str
+    needs: tuple[str, ...] = ()
     matches: bool = False
+
+    def build(
+        self,
+        optimizer: optax.GradientTransformation,
+        *,
+        weight: float = 1e3,
+        second_moment: Any = None,
+        pull: float = 1.0,
+        added: tuple[optax.GradientTransformation, ...] = (),
+    ) -> optax.GradientTransformationExtraArgs:
+        """Builds the whole transformation.
+
+        Args:
+          optimizer: the base optimizer, for example `optax.adam(1e-3)`. A row that
+            `matches` makes a second-order step of its own length and leaves it out.
+          weight: w of UNO; other rows have no part in it.
+          second_moment: tree like the parameters, if the row needs one.
+          pull: λ of Selective Amnesia.
+          added: transformations between the direction and the optimizer, such as the
+            "hat", `uno.add_loss(uno.hat_loss(...), 1e3)`.
+
+        Returns:
+          An Optax transformation.
+
+        Raises:
+          ValueError: if something the row needs is missing, or something is added to a
+            row that does not use the optimizer.
+        """
+        if "second_moment" in self.needs and second_moment is None:
+            raise ValueError(f"{self.name}: expected second_moment, got None.")
+        direction = self.direction(Setting(weight, second_moment, pull))
+        if self.matches:
+            if added:
+                raise ValueError(f"{self.name}: expected nothing added, its length is searched.")
+            return optax.with_extra_args_support(direction)
+        return optax.chain(direction, *added, optimizer)
 
 
 CG_ITERATIONS = 60
 UNO = "arXiv 2506.04712"
+# From large to small: the diagonal metric's step has a root mean square of 1e-3.
+DIAGONAL_FACTORS = (4.0, 2.8, 2.0, 1.4, 1.0, 0.7, 0.5, 0.35, 0.25, 0.12, 0.06, 0.03)
 
 METHODS: dict[str, Method] = {
     row.name: row
     for row in (
         Method(
             "redirect",
-            # A second-order step with its own length: the base optimizer and the
-            # penalty weight have no part in it.
-            lambda optimizer, weight: optax.chain(
+            lambda setting: optax.chain(
                 scale_by_gauss_newton(damping=0.1, iterations=CG_ITERATIONS),
                 optax.scale(-1.0),
                 line_search(),
@@ -64,8 +122,23 @@ METHODS: dict[str, Method] = {
             matches=True,
         ),
         Method(
+            "redirect-diagonal",
+            lambda setting: optax.chain(
+                scale_by_second_moment(setting.second_moment, root_mean_square=1e-3),
+                optax.scale(-1.0),
+                line_search(DIAGONAL_FACTORS),
+            ),
+            "retain",
+            "D⁻¹ ∇(redirect + λ anchor), D² = mean g_r², line search",
+            2,
+            0,
+            "uno_jax",
+            needs=("second_moment",),
+            matches=True,
+        ),
+        Method(
             "uno",
-            lambda optimizer, weight: optax.chain(orthogonalize(weight), optimizer),
+            lambda setting: orthogonalize(setting.weight),
             "retain",
             "descend g_r + w ∇cos²(g_r, g_f)",
             2,
@@ -73,8 +146,17 @@ METHODS: dict[str, Method] = {
             UNO,
         ),
         Method(
+            "uno-s",
+            lambda setting: alternate(orthogonalize(setting.weight), surgery()),
+            "retain",
+            "UNO on odd steps, surgery on even ones",
+            2,
+            1,
+            UNO,
+        ),
+        Method(
             "surgery",
-            lambda optimizer, weight: optax.chain(surgery(), optimizer),
+            lambda setting: surgery(),
             "retain",
             "descend g_r − (g_r·g_f/|g_f|²) g_f",
             2,
@@ -83,9 +165,7 @@ METHODS: dict[str, Method] = {
         ),
         Method(
             "surgery-ascent",
-            lambda optimizer, weight: optax.chain(
-                orthogonalize_against(), optax.scale(-1.0), optimizer
-            ),
+            lambda setting: optax.chain(orthogonalize_against(), optax.scale(-1.0)),
             "forget",
             "ascend g_f − (g_f·g_r/|g_r|²) g_r",
             2,
@@ -93,11 +173,71 @@ METHODS: dict[str, Method] = {
             UNO,
         ),
         Method(
+            "surgery-descent",
+            lambda setting: orthogonalize_against(),
+            "forget",
+            "descend g_f − (g_f·g_r/|g_r|²) g_r (SP)",
+            2,
+            0,
+            UNO,
+        ),
+        Method("ascent", lambda setting: ascend(), "forget", "ascend g_f", 1, 0, UNO),
+        Method(
+            "ascent-descent",
+            lambda setting: alternate(ascend(), optax.identity()),
+            "retain",
+            "ascend g_f on odd steps, descend g_r on even ones",
+            1,
+            0,
+            UNO,
+        ),
+        Method(
+            "orthogonal-ascent",
+            lambda setting: ascend_orthogonally(1.0),
+            "retain",
+            "descend g_r − β|g_r| ĝ_f⊥",
+            2,
+            0,
+            "uno_jax",
+        ),
+        Method(
+            "salun",
+            # Its relabelling needs labels, which an unconditional model does not have:
+            # the mask is put on the joint descent and ascent instead.
+            lambda setting: optax.chain(add_forget(-1.0), keep_salient(0.5)),
+            "retain",
+            "descend m ⊙ (g_r − g_f), m where |g_f| is largest",
+            2,
+            0,
+            "arXiv 2310.12508",
+        ),
+        Method(
+            "selective-amnesia",
+            lambda setting: optax.chain(
+                add_forget(1.0), pull_to_start(setting.second_moment, setting.pull)
+            ),
+            "retain",
+            "descend g_replay + g_surrogate + λ F ⊙ (θ − θ₀)",
+            2,
+            0,
+            "arXiv 2305.10120",
+            needs=("second_moment", "surrogate"),
+        ),
+        Method(
             "retain-descent",
-            lambda optimizer, weight: optimizer,
+            lambda setting: optax.identity(),
             "retain",
             "descend g_r (control)",
             1,
+            0,
+            "control",
+        ),
+        Method(
+            "recalibration",
+            lambda setting: optax.set_to_zero(),
+            "retain",
+            "no step; running statistics of batch norm alone",
+            0,
             0,
             "control",
         ),

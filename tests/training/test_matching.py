@@ -28,7 +28,7 @@ def problem(tx):
 
 
 def chain():
-    return uno.methods.get_method("redirect").build(None, 0.0)
+    return uno.methods.get_method("redirect").build(None)
 
 
 def test_redirects_and_holds_and_never_rises():
