@@ -2,15 +2,17 @@
 
     python -m experiments.mnist                       # 5,000 embedded digits
     python -m experiments.mnist --data mnist          # all of MNIST (TFDS_DATA_DIR)
+    python -m experiments.mnist --data mnist --reference DIR    # the published weights
 
-Trains the VAE of the paper, two classifiers and the yardstick that never saw the
+Trains the VAE of the paper, three classifiers and the yardstick that never saw the
 digit, unlearns with each method from the same checkpoint, and writes a report
-with pictures. The perceptron stops the gradient methods, as published, and has no
-part in the redirect; the convolutional judge takes no part in any and says what is
-left.
+with pictures. The guide, a perceptron, stops the gradient methods, as published, and has
+no part in the redirect; two judges of different architecture take no part in any and say
+what is left. `samples/` holds 10,000 pictures of each model for judges of your own.
 """
 
 import dataclasses
+import shutil
 import time
 from pathlib import Path
 from typing import Annotated, Literal
@@ -22,7 +24,8 @@ import optax
 import tyro
 
 import uno_jax as uno
-from experiments import common, mnist_report, redirect
+from experiments import common, mnist_report, published
+from experiments.vae_methods import Model, Protocol, prepare
 from uno_jax import checkpoints, data, metrics, models
 
 MethodName = Literal[tuple(uno.methods.METHODS)]
@@ -44,11 +47,22 @@ class Options:
     steps: int = 100
     """Most unlearning steps of the gradient methods."""
     redirect_steps: int = 10
-    """Steps of the redirect."""
-    anchor_weight: float = 3.0
+    """Most steps of the redirect."""
+    redirect_tolerance: float = 0.0
+    """Stop the redirect when its own loss falls by less than this fraction in a step."""
+    anchor_weight: float = Protocol.anchor_weight
     """How much the redirect holds on to retained outputs."""
+    norm: Literal["batch", "running"] = "batch"
+    """Batch norm of the gradient methods: training mode, as published, or frozen."""
+    warm: bool = False
+    """Start Adam with the second moment of 50 retain gradients, rather than cold."""
+    hat: float = 0.0
+    """Weight of the hat: the guide then guides the gradient methods, 1e3 as published."""
+    reference: Path | None = None
+    """Folder with mnist_vae.npz and mnist_classifier.npz in PyTorch layout: unlearn that
+    model, with that classifier as the guide, instead of training them."""
     stop_below: float = 0.02
-    """Stop when the perceptron takes fewer than this fraction of 128 samples for the digit."""
+    """Stop when the guide takes fewer than this fraction of 128 samples for the digit."""
     weight: float = 1e3
     """w of UNO, the weight of the squared cosine."""
     learning_rate: float = 1e-3
@@ -58,7 +72,7 @@ class Options:
     train_steps: int = 3000
     """Training steps of the VAE and of the yardstick."""
     judge_steps: int = 1200
-    """Training steps of the two classifiers."""
+    """Training steps of each classifier."""
     samples: int = 10_000
     """Samples that the table's fractions are counted on."""
 
@@ -94,38 +108,24 @@ def train_vae(options, folder, name, model, train, indices=None) -> uno.TrainSta
     )
 
 
-def unlearn(options, folder, method, model, original, train, split, look) -> uno.Result:
+def unlearn(options, folder, method, model, guide, look) -> uno.Result:
     """Runs one method from the original model.
 
-    A gradient method stops when the perceptron sees few enough, as published; the
-    redirect makes its number of steps, and no classifier is asked.
+    A gradient method stops when the guide sees few enough, as published; the redirect
+    makes its number of steps or stops by its own loss, and no classifier is asked.
     """
-    tx = method.build(optax.adam(options.learning_rate), weight=options.weight)
-    state = uno.create_state(
-        original.params, tx, jax.random.key(options.seed), model_state=original.model_state
-    )
+    fields = {field.name for field in dataclasses.fields(Protocol)}
+    protocol = Protocol(**{k: v for k, v in vars(options).items() if k in fields})
+    job = prepare(method, protocol, model, guide, options.forget)
     if method.matches:
-        forget = np.isin(np.arange(len(train.labels)), split.forget)
-        streams, _ = redirect.vae_batches(
-            model, original, flatten(train), forget, seed=options.seed + 1
-        )
-        terms = redirect.vae_terms(model, original, options.anchor_weight)
-        step = uno.make_matching_step(*terms, tx)
-        steps, forgotten = options.redirect_steps, None
+        steps, forgotten = options.redirect_steps, uno.settled(options.redirect_tolerance)
     else:
-        streams = [
-            data.batches(train, side, batch_size=options.batch_size, seed=options.seed + 1)
-            for side in split
-        ]
-        step = uno.make_unlearning_step(
-            models.make_vae_loss(model), tx, has_model_state=True, descend=method.descend
-        )
         steps, forgotten = options.steps, lambda row: row["guide_fraction"] < options.stop_below
     with common.Bar(f"unlearn {method.name}", steps) as bar:
         result = uno.unlearn(
-            jax.jit(step, donate_argnums=0),
-            uno.copy_state(state),
-            *streams,
+            jax.jit(job.step, donate_argnums=0),
+            uno.copy_state(job.start(jax.random.key(options.seed))),
+            *job.streams(options.seed + 1),
             max_steps=steps,
             evaluate=look,
             forgotten=forgotten,
@@ -155,10 +155,16 @@ def main(options: Options) -> dict:
     test_images = flatten(test)
 
     judge = train_classifier(options, folder, "judge", models.DigitCNN(), train)
-    guide = train_classifier(options, folder, "guide", models.DigitMLP(), train)
+    judge2 = train_classifier(options, folder, "judge2", models.DigitDeepMLP(), train)
     model = models.MnistVAE()
-    original = train_vae(options, folder, "before", model, train)
+    if options.reference:
+        guide = jax.jit(published.load_guide(options.reference / "mnist_classifier.npz")[0])
+        original = published.load_vae(options.reference / "mnist_vae.npz")
+    else:
+        guide = train_classifier(options, folder, "guide", models.DigitMLP(), train)
+        original = train_vae(options, folder, "before", model, train)
     retrained = train_vae(options, folder, "retrained", model, train, split.retain)
+    subject = Model(model, original, train, split, flatten(train))
 
     latents = jax.random.normal(jax.random.key(options.seed + 2), (options.samples, 2))
     decode = jax.jit(lambda state, z: models.decode(model, state.params, state.model_state, z))
@@ -168,9 +174,8 @@ def main(options: Options) -> dict:
         guided = metrics.forgotten_fraction(guide, decode(state, latents[:128]), options.forget)
         row = {"guide_fraction": guided.value}
         if state.step <= 10 or state.step % 10 == 0:
-            judged = metrics.forgotten_fraction(
-                judge, decode(state, latents[:2000]), options.forget
-            )
+            few = decode(state, latents[:2000])
+            judged = metrics.forgotten_fraction(judge, few, options.forget)
             row |= {"forgotten_fraction": judged.value, "low": judged.low, "high": judged.high}
         return row
 
@@ -188,21 +193,27 @@ def main(options: Options) -> dict:
             folder.path / "samples" / f"{name.replace(' ', '-')}.npz",
             images=images.reshape(-1, 28, 28, 1),
         )
+        if name == f"after {options.method[0]}":
+            shutil.copy(
+                folder.path / "samples" / f"{name.replace(' ', '-')}.npz",
+                folder.path / "samples" / "after.npz",
+            )
         grids[name] = images[:100].reshape(-1, 28, 28)
         rows[name] = {
             "judge": metrics.forgotten_fraction(judge, images, options.forget)._asdict(),
+            "judge2": metrics.forgotten_fraction(judge2, images, options.forget)._asdict(),
             "guide": metrics.forgotten_fraction(guide, images, options.forget)._asdict(),
             "negative_elbo": negative_elbo(state),
             "steps": steps,
             "seconds": seconds,
         }
 
-    record("before", original, options.train_steps, None)
+    record("before", original, int(original.step) or None, None)
     start = look(original.replace(step=jnp.zeros((), jnp.int32)))
     for name in options.method:
         begin = time.perf_counter()
         method = uno.methods.get_method(name)
-        result = unlearn(options, folder, method, model, original, train, split, look)
+        result = unlearn(options, folder, method, subject, guide, look)
         histories[name] = [{"step": 0, **start}, *result.history]
         record(f"after {name}", result.state, len(result.history), time.perf_counter() - begin)
     record("retrained", retrained, options.train_steps, None)
@@ -210,6 +221,7 @@ def main(options: Options) -> dict:
     results = {
         "models": rows,
         "judge_accuracy": metrics.accuracy(judge, test_images, test.labels)._asdict(),
+        "judge2_accuracy": metrics.accuracy(judge2, test_images, test.labels)._asdict(),
         "guide_accuracy": metrics.accuracy(guide, test_images, test.labels)._asdict(),
         "options": folder.config,
         "seconds": time.perf_counter() - started,

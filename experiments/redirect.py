@@ -1,18 +1,23 @@
-"""The redirect for a VAE: what the forgotten region of its latent space shall draw."""
+"""The redirect for a VAE: what a region of its latent space shall draw."""
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 import uno_jax as uno
 from uno_jax import data, models
 
+OUTPUT_LAYER = ("decoder", "logits")
+RETAIN_SIZE, FORGET_SIZE = 2048, 1024  # half of each for the line search
+
 
 def vae_terms(model: models.MnistVAE, original: uno.TrainState, anchor_weight: float):
     """Returns the anchor and the redirect term of a decoder.
 
-    Both ask for the original decoder's picture at `batch["targets"]` when decoding
-    `batch["latents"]`, batch norm frozen. The encoder stays as it is: neither term
-    depends on it, and damping keeps what nothing depends on.
+    Both ask for the pictures `batch["targets"]` when decoding `batch["latents"]`, batch
+    norm frozen. Only the decoder's output layer takes part: the logits are linear in
+    it, so that the objective is convex and a Gauss-Newton step a Newton step. The
+    damping keeps where they are the parameters that nothing depends on.
 
     Args:
       model: the VAE.
@@ -23,19 +28,24 @@ def vae_terms(model: models.MnistVAE, original: uno.TrainState, anchor_weight: f
       (retain term, forget term) for `uno.make_matching_step`.
     """
 
-    def decode(params, latents):
+    def output_layer_alone(path, leaf):
+        names = tuple(key.key for key in path)
+        return leaf if names[: len(OUTPUT_LAYER)] == OUTPUT_LAYER else jax.lax.stop_gradient(leaf)
+
+    def outputs_fn(params, batch, key):
+        del key
+        params = jax.tree_util.tree_map_with_path(output_layer_alone, params)
         variables = {"params": params, "batch_stats": original.model_state}
-        return model.apply(variables, latents, method="decode")
+        return model.apply(variables, batch["latents"], method="decode")
 
-    def term(weight):
-        return uno.match(
-            lambda params, batch, key: decode(params, batch["latents"]),
-            lambda batch, key: decode(original.params, batch["targets"]),
-            uno.bernoulli(),
-            weight=weight,
-        )
+    def target_fn(batch, key):
+        del key
+        return jax.scipy.special.logit(jnp.clip(batch["targets"], 1e-6, 1 - 1e-6))
 
-    return term(anchor_weight), term(1.0)
+    return (
+        uno.match(outputs_fn, target_fn, uno.bernoulli(), weight=anchor_weight),
+        uno.match(outputs_fn, target_fn, uno.bernoulli()),
+    )
 
 
 def vae_batches(
@@ -45,8 +55,8 @@ def vae_batches(
     forget: np.ndarray,
     *,
     seed: int,
-    retain_size: int = 1024,
-    forget_size: int = 512,
+    retain_size: int = RETAIN_SIZE,
+    forget_size: int = FORGET_SIZE,
 ):
     """Streams the latents of both sides with their targets.
 
@@ -64,9 +74,10 @@ def vae_batches(
     """
     variables = {"params": original.params, "batch_stats": original.model_state}
     encode = jax.jit(lambda x: model.apply(variables, x, method="encode"))
+    decode = jax.jit(lambda z: models.decode(model, original.params, original.model_state, z))
     parts = [encode(images[start : start + 5000]) for start in range(0, len(images), 5000)]
     mean, log_variance = (np.concatenate(side) for side in zip(*parts, strict=True))
-    redirect = data.latent_redirect(mean, log_variance, forget, seed=seed)
+    redirect = data.latent_redirect(mean, log_variance, images, forget, decode, seed=seed)
     streams = (
         data.array_batches(redirect.retain, batch_size=retain_size, seed=seed),
         data.array_batches(redirect.forget, batch_size=forget_size, seed=seed + 1),

@@ -10,7 +10,7 @@ from uno_jax._version import __version__
 from uno_jax.objectives.families import Family, bernoulli, diagonal_gaussian, gaussian
 from uno_jax.objectives.hat import hat_divergence, hat_loss
 from uno_jax.objectives.matching import Term, anchor, curvature, match
-from uno_jax.training.loop import Result, print_progress, train, unlearn
+from uno_jax.training.loop import Result, print_progress, settled, train, unlearn
 from uno_jax.training.matching import make_matching_step
 from uno_jax.training.state import TrainState, copy_state, create_state
 from uno_jax.training.step import make_training_step, make_unlearning_step
@@ -76,6 +76,7 @@ __all__ = [
     "scale_by_gauss_newton",
     "scale_by_second_moment",
     "second_moment",
+    "settled",
     "surgery",
     "train",
     "unlearn",

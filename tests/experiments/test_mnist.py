@@ -45,11 +45,16 @@ def test_everything_is_written(finished):
         "after-surgery",
         "after-redirect",
         "judge",
+        "judge2",
         "guide",
     ):
         assert checkpoints.exists(out / "checkpoints" / name)
-    samples = np.load(out / "samples" / "after-uno.npz")["images"]
-    assert samples.shape == (300, 28, 28, 1) and samples.dtype == np.float32
+    for name in ("before", "after", "after-uno", "retrained"):
+        samples = np.load(out / "samples" / f"{name}.npz")["images"]
+        assert samples.shape == (300, 28, 28, 1) and samples.dtype == np.float32
+        assert 0 <= samples.min() < samples.max() <= 1
+    after = np.load(out / "samples" / "after-redirect.npz")["images"]
+    np.testing.assert_array_equal(np.load(out / "samples" / "after.npz")["images"], after)
     stages = {
         json.loads(line)["stage"] for line in (out / "metrics.jsonl").read_text().splitlines()
     }
@@ -141,6 +146,25 @@ def test_training_resumed_equals_training_uninterrupted(tmp_path):
     np.testing.assert_array_equal(
         resumed.params["decoder"]["logits"]["kernel"], whole.params["decoder"]["logits"]["kernel"]
     )
+
+
+def test_published_weights_frozen_norm_warm_adam_hat_and_tolerance(reference_dir, tmp_path):
+    options = dataclasses.replace(
+        TINY,
+        method=("redirect", "selective-amnesia", "uno-s"),
+        reference=reference_dir,
+        redirect_steps=6,
+        redirect_tolerance=0.9,
+        norm="running",
+        warm=True,
+        hat=1e3,
+        out=tmp_path,
+    )
+    results = mnist.main(options)["models"]
+    # The published model is what its owners measured, before; no training step was made.
+    assert results["before"]["steps"] is None and results["before"]["negative_elbo"] < 170
+    assert results["after redirect"]["steps"] < 6
+    assert not checkpoints.exists(tmp_path / "checkpoints" / "before")
 
 
 def test_runs_on_all_of_mnist(tfds_dir, tmp_path):

@@ -3,9 +3,11 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 
 import uno_jax as uno
+from experiments.published import load_guide
 from uno_jax import foreign, models
 
 
@@ -90,6 +92,59 @@ def test_uno_adds_the_gradient_of_the_squared_cosine(problem, golden):
     expected = jax.grad(lambda p: loss("retain")(p) + weight * squared_cosine(p))(params)
     got, _ = run(weight)
     assert_relative(golden_vector(got, golden), golden_vector(expected, golden), 1e-5)
+
+
+@pytest.mark.parametrize(
+    ("name", "formula"),
+    [
+        ("surgery", lambda r, f, c: r - (r @ f) / (f @ f) * f),
+        ("surgery-ascent", lambda r, f, c: -(f - (f @ r) / (r @ r) * r)),
+        ("surgery-descent", lambda r, f, c: f - (f @ r) / (r @ r) * r),
+        ("uno", lambda r, f, c: r + 1e3 * c),
+    ],
+)
+def test_directions_of_the_methods_assembled_from_the_golden_gradients(
+    problem, golden, name, formula
+):
+    params, _, loss = problem
+    method = uno.methods.get_method(name)
+    retain_fn, forget_fn = jax.grad(loss("retain")), jax.grad(loss("forget"))
+    grads = {"retain": retain_fn(params), "forget": forget_fn(params)}
+    tx = method.build(optax.identity(), weight=1e3)
+    got, _ = tx.update(
+        grads[method.descend],
+        tx.init(params),
+        params,
+        retain_grads=grads["retain"],
+        forget_grads=grads["forget"],
+        retain_grad_fn=retain_fn,
+        forget_grad_fn=forget_fn,
+    )
+    r, f, c = (
+        golden[key].astype(np.float64)
+        for key in ("grad_retain", "grad_forget", "grad_cosine_squared")
+    )
+    assert_relative(golden_vector(got, golden), formula(r, f, c), 1e-4)
+
+
+def test_hat_and_its_gradient(golden, published, reference_dir):
+    classify, _ = load_guide(reference_dir / "mnist_classifier.npz")
+    vae = models.MnistVAE()
+
+    def sample_fn(params, model_state, key):
+        logits, _ = vae.apply(
+            {"params": params, "batch_stats": model_state},
+            golden["z"].astype(np.float32),
+            method="decode",
+            train=True,
+            mutable=["batch_stats"],
+        )
+        return jax.nn.sigmoid(logits)
+
+    loss_fn = uno.hat_loss(classify, sample_fn, forgotten=1)
+    value, grads = jax.value_and_grad(loss_fn)(published["params"], published["batch_stats"], None)
+    np.testing.assert_allclose(value, golden["hat_loss"], rtol=1e-4)
+    assert_relative(golden_vector(grads, golden), golden["grad_hat"], 1e-4)
 
 
 def test_surgery_directions(problem, golden):

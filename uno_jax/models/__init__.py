@@ -6,6 +6,7 @@ require("flax", "experiments")
 
 from uno_jax.models.classifiers import (  # noqa: E402
     DigitCNN,
+    DigitDeepMLP,
     DigitMLP,
     make_classifier_loss,
 )
@@ -21,6 +22,7 @@ from uno_jax.models.mnist_vae import (  # noqa: E402
 
 __all__ = [
     "DigitCNN",
+    "DigitDeepMLP",
     "DigitMLP",
     "MnistVAE",
     "VAEOutput",

@@ -69,6 +69,25 @@ class DigitCNN(nn.Module):
         return self.logits(self.embed(images))
 
 
+class DigitDeepMLP(nn.Module):
+    """A perceptron of several layers without convolutions, the second judge.
+
+    Attributes:
+      widths: of the hidden layers.
+    """
+
+    widths: tuple[int, ...] = (1024, 512)
+
+    @nn.compact
+    def __call__(self, images: jax.Array, *, train: bool = False) -> jax.Array:
+        """Maps (N, 784) images in [0, 1] to (N, 10) logits."""
+        del train
+        x = images
+        for width in self.widths:
+            x = nn.relu(nn.Dense(width)(x))
+        return nn.Dense(10)(x)
+
+
 def make_classifier_loss(model: nn.Module, *, shift: int = 0) -> Callable:
     """Builds the mean cross-entropy of a classifier without model state.
 

@@ -108,3 +108,32 @@ def curves(
     axis.legend(fontsize=8)
     axis.grid(alpha=0.3)
     return _save(figure, path)
+
+
+def frontier(
+    path: str | Path, points: Mapping[str, tuple[float, float]], *, xlabel: str, ylabel: str
+) -> Path:
+    """Draws named points, both axes better to the lower left.
+
+    Args:
+      path: the PNG to write.
+      points: name to x and y; those that are not finite are left out. x is drawn on a
+        logarithmic scale, y on one that is linear below 0.1.
+      xlabel: name of the x axis.
+      ylabel: name of the y axis.
+
+    Returns:
+      The path.
+    """
+    points = {name: p for name, p in points.items() if np.isfinite(p).all()}
+    figure = Figure(figsize=(9, 6), layout="constrained")
+    axis = figure.subplots()
+    for number, (name, (x, y)) in enumerate(points.items()):
+        marker = "osD^v<>Px*"[number // 10 % 10]
+        axis.plot(x, y, marker, color=f"C{number % 10}", label=name)
+    axis.set_xscale("log")
+    axis.set_yscale("symlog", linthresh=0.1)
+    axis.set(xlabel=xlabel, ylabel=ylabel)
+    axis.legend(fontsize=7, loc="center left", bbox_to_anchor=(1.0, 0.5))
+    axis.grid(alpha=0.3)
+    return _save(figure, path)

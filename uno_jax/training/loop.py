@@ -51,6 +51,40 @@ def print_progress(every_seconds: float = 1.0, file=None) -> Callable[[Row], Non
     return report
 
 
+def settled(tolerance: float) -> Callable[[Row], bool]:
+    """Returns a predicate that stops when a matching objective hardly falls any more.
+
+    No classifier is asked: the method stops itself, by its own loss on the half of each
+    batch that the step has not seen.
+
+    Args:
+      tolerance: relative decrease of J in one step below which to stop, at least 0.
+
+    Returns:
+      A function to give to `unlearn` as `forgotten`, for the rows of a step that
+      reports `objective` and `objective_after`, see `make_matching_step`.
+
+    Raises:
+      ValueError: for a negative tolerance.
+
+    Examples:
+      >>> import uno_jax as uno
+      >>> stop = uno.settled(0.05)
+      >>> stop({"objective": 10.0, "objective_after": 8.0})
+      False
+      >>> stop({"objective": 8.0, "objective_after": 7.9})
+      True
+    """
+    if not tolerance >= 0:
+        raise ValueError(f"tolerance: expected a number of at least 0, got {tolerance}.")
+
+    def stop(row: Row) -> bool:
+        before, after = float(row["objective"]), float(row["objective_after"])
+        return before - after < tolerance * before
+
+    return stop
+
+
 def _loop(run_step, state, batches, max_steps, evaluate, evaluate_every, stop, report):
     history: list[Row] = []
     stopped = False

@@ -1,0 +1,218 @@
+"""What looks at a model in the MNIST table: judges, bound, distances, rebound."""
+
+import itertools
+import time
+from collections.abc import Callable
+from functools import cached_property, partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+import uno_jax as uno
+from experiments import common, published
+from experiments.vae_methods import Job, Model
+from uno_jax import data, metrics, models
+
+REBOUND = (20, 100)
+# The second needs twice the steps to reach 99 %.
+JUDGES = {"judge": (models.DigitCNN((16, 32)), 1), "judge2": (models.DigitDeepMLP(), 2)}
+
+
+class Lab:
+    """The data, the published model and those who judge, made once per process.
+
+    Nothing that judges is handed to a method; the guide is, and judges nothing.
+    """
+
+    def __init__(self, options, folder: common.RunFolder):
+        self.options = options
+        self.vae = models.MnistVAE()
+        self.original = published.load_vae(options.reference / "mnist_vae.npz")
+        self.guide, self.guide_features = map(
+            jax.jit, published.load_guide(options.reference / "mnist_classifier.npz")
+        )
+        self.train, self.test = (data.load(options.data, part) for part in ("train", "test"))
+        self.images, self.test_images = map(_flat, (self.train, self.test))
+        self.judges = {name: self._judge(name, folder) for name in JUDGES}
+        params = self.judges["judge"][1]
+        self.judge_features = jax.jit(
+            lambda x: JUDGES["judge"][0].apply({"params": params}, x, method="embed")
+        )
+        self.decode = jax.jit(
+            lambda state, z: models.decode(self.vae, state.params, state.model_state, z)
+        )
+        self._bound = jax.jit(self._mean_bound, static_argnames="train")
+        self._rebound_steps: dict[str, Callable] = {}
+        self._before: dict[tuple[int, int], dict] = {}
+
+    def _judge(self, name, folder):
+        model, factor = JUDGES[name]
+        steps = factor * self.options.judge_steps
+        key = jax.random.key(sorted(JUDGES).index(name))
+        tx = optax.adam(optax.cosine_decay_schedule(1.5e-3, steps))
+        state = uno.create_state(model.init(key, jnp.zeros((1, 784)))["params"], tx, key)
+        state = common.train_or_restore(
+            folder,
+            name,
+            uno.make_training_step(models.make_classifier_loss(model, shift=2), tx),
+            state,
+            data.batches(self.train, batch_size=128, seed=0),
+            steps=steps,
+        )
+        return jax.jit(partial(_apply, model, state.params)), state.params
+
+    def model(self, digit: int) -> Model:
+        """The published model with one digit to forget."""
+        split = data.split_by_label(self.train, lambda label: label == digit)
+        return Model(self.vae, self.original, self.train, split, self.images)
+
+    @cached_property
+    def accuracies(self) -> dict[str, float]:
+        """Test accuracy of everyone who looks."""
+        all_ = {**{name: judge for name, (judge, _) in self.judges.items()}, "guide": self.guide}
+        return {
+            name: metrics.accuracy(classify, self.test_images, self.test.labels).value
+            for name, classify in all_.items()
+        }
+
+    def latents(self, seed: int) -> jax.Array:
+        """The fixed latents of a seed."""
+        return jax.random.normal(jax.random.key(10_000 + seed), (self.options.samples, 2))
+
+    def guide_fraction(self, digit: int, seed: int) -> Callable:
+        """The published criterion: the guide's fraction of 128 samples, compiled."""
+        z = self.latents(seed)[:128]
+
+        @jax.jit
+        def fraction(state):
+            logits = self.guide(models.decode(self.vae, state.params, state.model_state, z))
+            return jnp.mean(logits.argmax(axis=-1) == digit)
+
+        return fraction
+
+    def _mean_bound(self, state, images, key, train):
+        arguments = self.vae, state.params, state.model_state, images, key
+        return jnp.mean(models.negative_elbo(*arguments, train=train))
+
+    def bound(self, state, digit, *, train=False) -> float:
+        """Negative ELBO of the retained test digits, nats per image."""
+        images = self.test_images[self.test.labels != digit]
+        return float(self._bound(state, images, jax.random.key(3), train=train))
+
+    def look(self, state, digit, seed, *, thorough=False) -> dict:
+        """Counts and figures of a model; thorough adds what is asked at the stop."""
+        images = np.asarray(self.decode(state, self.latents(seed)))
+        # A destroyed model draws NaN: none of these is any digit.
+        drawn = np.isfinite(images).all(axis=1)
+
+        def count(classify):
+            predicted = metrics.predict(classify, np.nan_to_num(images))
+            return int(((predicted == digit) & drawn).sum())
+
+        row = {
+            "total": len(images),
+            "judge": count(self.judges["judge"][0]),
+            "guide": count(self.guide),
+            "bound": self.bound(state, digit),
+        }
+        if thorough:
+            row |= {
+                "judge2": count(self.judges["judge2"][0]),
+                "bound_batch": self.bound(state, digit, train=True),
+                **self._distances(images, digit),
+            }
+        return row
+
+    def _distances(self, images, digit):
+        if not np.isfinite(images).all():
+            return {"fd_guide": float("nan"), "fd_judge": float("nan")}
+        kept = self.test_images[self.test.labels != digit]
+        return {
+            "fd_guide": metrics.frechet_distance(
+                np.asarray(self.guide_features(images)),
+                np.asarray(self.guide_features(self.test_images)),
+            ),
+            "fd_judge": metrics.frechet_distance(
+                np.asarray(self.judge_features(images)), np.asarray(self.judge_features(kept))
+            ),
+        }
+
+    def before(self, digit: int, seed: int) -> dict:
+        """A thorough look at the published model."""
+        if (digit, seed) not in self._before:
+            self._before[digit, seed] = self.look(self.original, digit, seed, thorough=True)
+        return self._before[digit, seed]
+
+    def rebound(self, state, digit, seed, *, steps=REBOUND) -> dict:
+        """Judge's counts after retain descent with a cold Adam, both batch-norm modes."""
+        split = data.split_by_label(self.train, lambda label: label == digit)
+        tx = optax.adam(1e-3)
+        row = {}
+        for norm in ("running", "batch"):
+            if norm not in self._rebound_steps:
+                loss_fn = models.make_vae_loss(self.vae, norm=norm)
+                step = uno.make_training_step(loss_fn, tx, has_model_state=True)
+                self._rebound_steps[norm] = jax.jit(step)
+            after = uno.create_state(
+                state.params, tx, jax.random.key(seed), model_state=state.model_state
+            )
+            batches = data.batches(self.train, split.retain, batch_size=128, seed=seed + 77)
+            for number, batch in enumerate(itertools.islice(batches, max(steps)), start=1):
+                after, _ = self._rebound_steps[norm](after, batch)
+                if number in steps:
+                    look = self.look(after, digit, seed)
+                    row[f"rebound_{norm}_{number}"] = look["judge"]
+                    row[f"rebound_{norm}_{number}_bound"] = look["bound"]
+        return row
+
+    def run(self, job: Job, step: Callable, digit: int, seed: int, *, steps, marks, stop) -> dict:
+        """Runs one seed of a job.
+
+        Args:
+          job: what `prepare` made.
+          step: its step, jitted.
+          digit: the forgotten digit.
+          seed: of batches, noise and latents.
+          steps: most steps.
+          marks: steps after which to look; the run goes on to the last of them even when
+            it has stopped.
+          stop: "guide": the published criterion ends it; "last": its steps do.
+
+        Returns:
+          Figures at the marks, at the stop and after it.
+        """
+        state = job.start(jax.random.key(seed))
+        fraction = self.guide_fraction(digit, seed)
+        at_marks, stopped, final, seconds = {}, None, None, []
+        for number, batches in enumerate(zip(*job.streams(seed + 1), strict=False), start=1):
+            begin = time.perf_counter()
+            state, _ = jax.block_until_ready(step(state, *batches))
+            seconds.append(time.perf_counter() - begin)
+            if number in marks:
+                at_marks[number] = self.look(state, digit, seed)
+            if stopped is None and stop == "guide" and fraction(state) < 0.02:
+                stopped, final = number, state
+            if number == steps or (stopped and number >= max(marks)):
+                break
+        reached = stopped is not None
+        stopped, final = (stopped, final) if reached else (number, state)
+        return {
+            "seed": seed,
+            "reached": reached,
+            "stop_step": stopped,
+            "seconds_per_step": float(np.median(seconds)),
+            "marks": at_marks,
+            "stop": self.look(final, digit, seed, thorough=True),
+            **self.rebound(final, digit, seed, steps=self.options.rebound),
+            "grid": final,
+        }
+
+
+def _apply(model, params, images):
+    return model.apply({"params": params}, images)
+
+
+def _flat(source: data.Source) -> np.ndarray:
+    return source.images.reshape(len(source.images), -1).astype(np.float32) / np.float32(255)
