@@ -36,11 +36,12 @@ def compile_steps(batch: int) -> dict:
     variables = model.init(jax.random.key(0), jnp.zeros((2, 784)), jnp.zeros((2, 2)), train=True)
     images = np.random.default_rng(0).uniform(size=(2, batch, 784)).astype(np.float32)
     retain, forget = ({"image": jnp.asarray(part)} for part in images)
+    ones = jax.tree.map(jnp.ones_like, variables["params"])
     compiled = {}
     for method in uno.methods.METHODS.values():
         if method.matches:
             continue
-        tx = method.build(optax.adam(1e-3), second_moment=variables["params"])
+        tx = method.build(optax.adam(1e-3), second_moment=ones)
         state = uno.create_state(
             variables["params"], tx, jax.random.key(0), model_state=variables["batch_stats"]
         )

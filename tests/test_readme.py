@@ -3,6 +3,8 @@
 import re
 from pathlib import Path
 
+import uno_jax as uno
+
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
 
@@ -28,6 +30,16 @@ def test_the_layout_lists_every_module_and_nothing_else():
     } - {f"{name}/__init__.py" for name in ("uno_jax", "experiments", "benchmarks")}
     present = {name for name in present if "/_" not in name}
     assert listed == present
+
+
+def test_the_methods_table_lists_every_method_with_its_cost():
+    section = README.split("## The methods")[1].split("\n## ")[0]
+    rows = dict(re.findall(r"^\| `([\w-]+)`.*\| ([^|]+) \|$", section, re.MULTILINE))
+    assert rows.keys() == uno.methods.METHODS.keys()
+    for name, cost in rows.items():
+        method = uno.methods.METHODS[name]
+        numbers = [int(n) for n in re.findall(r"\d+", cost)]
+        assert numbers == [method.gradients] + [method.products] * bool(method.products)
 
 
 def test_modules_stay_short():

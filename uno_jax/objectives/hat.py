@@ -38,7 +38,7 @@ def hat_divergence(logits: jax.Array, forgotten: int | Collection[int]) -> jax.A
       Mandal and Gottwald, UNO, arXiv 2506.04712 (the variants with a hat).
     """
     classes = logits.shape[-1]
-    gone = {forgotten} if isinstance(forgotten, int) else set(forgotten)
+    gone = set(forgotten) if isinstance(forgotten, Collection) else {int(forgotten)}
     if not gone <= set(range(classes)) or len(gone) == classes:
         raise ValueError(
             f"forgotten: expected some, not all, of the classes 0 to {classes - 1}, "

@@ -55,20 +55,21 @@ def second_moment(
     if count < 1:
         raise ValueError(f"count: expected at least 1, got {count}.")
 
-    def value(p, batch, batch_key):
+    def value(p, carried, batch, batch_key):
         if has_model_state:
-            return loss_fn(p, model_state, batch, batch_key)[0]
+            return loss_fn(p, carried, batch, batch_key)[0]
         return loss_fn(p, batch, batch_key)
 
+    # Parameters come as arguments: closed over, they would be constants of the program.
     @jax.jit
-    def add(total, batch, batch_key):
-        grads = trees.widen(jax.grad(value)(params, batch, batch_key))
+    def add(total, p, carried, batch, batch_key):
+        grads = trees.widen(jax.grad(value)(p, carried, batch, batch_key))
         return jax.tree.map(lambda t, g: t + g * g / count, total, grads)
 
     total = jax.tree.map(jnp.zeros_like, trees.widen(params))
     done = 0
     for batch in islice(batches, count):
-        total = add(total, batch, jax.random.fold_in(key, done))
+        total = add(total, params, model_state, batch, jax.random.fold_in(key, done))
         done += 1
     if done < count:
         raise ValueError(f"batches: expected at least {count}, got {done}.")

@@ -1,0 +1,136 @@
+"""Stride-2 convolutions and their transposes, in the form that a backend runs fast.
+
+XLA's CPU backend is slow at strided and transposed convolutions and slower at their
+gradients. Both are written here as one matrix multiplication over rearranged pixels as
+well: the same sums of the same products, with the parameters in the ordinary layout.
+"""
+
+from collections.abc import Callable
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+FORMS = ("auto", "plain", "matrix")
+_NHWC = ("NHWC", "HWIO", "NHWC")
+
+
+def _check(x, kernel, form):
+    if form not in FORMS:
+        raise ValueError(f"form: expected one of {FORMS}, got {form!r}.")
+    if kernel.shape[:2] != (4, 4) or kernel.shape[2] != x.shape[-1] or x.ndim != 4:
+        raise ValueError(
+            f"expected (N, H, W, C) pixels and a (4, 4, C, features) kernel, got {x.shape} "
+            f"and {kernel.shape}."
+        )
+
+
+def conv_down(x: jax.Array, kernel: jax.Array, *, form: str = "auto") -> jax.Array:
+    r"""Halves the sides: a 4x4 convolution of stride 2 and padding 1.
+
+    .. math:: y_{ij} = \sum_{a,b=0}^{3} x_{2i+a-1,\,2j+b-1}\, k_{ab}
+
+    Args:
+      x: (N, H, W, C) float, H and W even.
+      kernel: (4, 4, C, features) float.
+      form: `"plain"`: XLA's convolution; `"matrix"`: space to depth, the four shifted
+        views side by side, one matrix multiplication; `"auto"`: on CPU the matrix form
+        where it measured faster (few channels or few pixels), else the plain one.
+
+    Returns:
+      (N, H / 2, W / 2, features).
+
+    Raises:
+      ValueError: if shapes do not fit, a side is odd, or for an unknown form.
+    """
+    _check(x, kernel, form)
+    count, height, width, channels = x.shape
+    if height % 2 or width % 2:
+        raise ValueError(f"conv_down: expected even sides, got {height} x {width}.")
+    if form == "auto":
+        small = channels <= 4 or height * width <= 16
+        form = "matrix" if small and jax.default_backend() == "cpu" else "plain"
+    if form == "plain":
+        return jax.lax.conv_general_dilated(
+            x, kernel, (2, 2), ((1, 1), (1, 1)), dimension_numbers=_NHWC
+        )
+    padded = jnp.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)))
+    rows, columns = height // 2, width // 2
+    # blocks[i, j] holds the 2x2 pixels of place (i, j) as channels (p, q, c).
+    blocks = padded.reshape(count, rows + 1, 2, columns + 1, 2, channels)
+    blocks = blocks.transpose(0, 1, 3, 2, 4, 5).reshape(count, rows + 1, columns + 1, -1)
+    views = [blocks[:, u : u + rows, v : v + columns] for u in (0, 1) for v in (0, 1)]
+    # kernel[2u + p, 2v + q] in the order (u, v, p, q, c) of the views' channels.
+    matrix = kernel.reshape(2, 2, 2, 2, channels, -1).transpose(0, 2, 1, 3, 4, 5)
+    return jnp.concatenate(views, axis=-1) @ matrix.reshape(16 * channels, -1)
+
+
+def conv_up(x: jax.Array, kernel: jax.Array, *, form: str = "auto") -> jax.Array:
+    r"""Doubles the sides: the transpose of a 4x4 convolution of stride 2 and padding 1.
+
+    .. math:: y_{2i+a-1,\,2j+b-1} \mathrel{+}= x_{ij}\, k_{ab}
+
+    Args:
+      x: (N, H, W, C) float.
+      kernel: (4, 4, C, features) float.
+      form: `"plain"`: XLA's convolution of the dilated input; `"matrix"`: every 2x2
+        window of pixels gives 2x2 pixels, by one matrix multiplication and depth to
+        space; `"auto"`: the matrix form on CPU, else the plain one.
+
+    Returns:
+      (N, 2H, 2W, features).
+
+    Raises:
+      ValueError: if shapes do not fit, or for an unknown form.
+    """
+    _check(x, kernel, form)
+    count, height, width, channels = x.shape
+    features = kernel.shape[-1]
+    if form == "auto":
+        form = "matrix" if jax.default_backend() == "cpu" else "plain"
+    if form == "plain":
+        return jax.lax.conv_general_dilated(
+            x,
+            kernel[::-1, ::-1],
+            (1, 1),
+            ((2, 2), (2, 2)),
+            lhs_dilation=(2, 2),
+            dimension_numbers=_NHWC,
+        )
+    padded = jnp.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)))
+    # Window i covers x[i - 1] and x[i] (u = 0, 1) and gives y[2i - 1] and y[2i] (p = 0, 1).
+    views = [padded[:, u : u + height + 1, v : v + width + 1] for u in (0, 1) for v in (0, 1)]
+    # y[2i - 1 + p] takes x[i - 1 + u] times k[a] with a = 2 (1 - u) + p.
+    matrix = kernel.reshape(2, 2, 2, 2, channels, features)[::-1, :, ::-1]
+    matrix = matrix.transpose(0, 2, 4, 1, 3, 5).reshape(4 * channels, 4 * features)
+    windows = jnp.concatenate(views, axis=-1) @ matrix
+    windows = windows.reshape(count, height + 1, width + 1, 2, 2, features)
+    pixels = windows.transpose(0, 1, 3, 2, 4, 5)
+    pixels = pixels.reshape(count, 2 * height + 2, 2 * width + 2, features)
+    return pixels[:, 1:-1, 1:-1]
+
+
+class _Resampling(nn.Module):
+    """A kernel and a bias around `conv_down` or `conv_up`."""
+
+    features: int
+    form: str = "auto"
+    function: Callable = conv_down
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        init = nn.initializers.variance_scaling(1 / 3, "fan_in", "uniform")
+        kernel = self.param("kernel", init, (4, 4, x.shape[-1], self.features), jnp.float32)
+        bias = self.param("bias", nn.initializers.zeros, (self.features,), jnp.float32)
+        x, kernel, bias = nn.dtypes.promote_dtype(x, kernel, bias, dtype=x.dtype)
+        return self.function(x, kernel, form=self.form) + bias
+
+
+class ConvDown(_Resampling):
+    """Halves the sides, with bias; parameters `kernel` (4, 4, C, features) and `bias`."""
+
+
+class ConvUp(_Resampling):
+    """Doubles the sides, with bias; parameters `kernel` (4, 4, C, features) and `bias`."""
+
+    function: Callable = conv_up
