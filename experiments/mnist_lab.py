@@ -44,6 +44,8 @@ class Lab:
             lambda state, z: models.decode(self.vae, state.params, state.model_state, z)
         )
         self._bound = jax.jit(self._mean_bound, static_argnames="train")
+        self._counts = jax.jit(self._count, static_argnames="who")
+        self._guided = jax.jit(self._guide_fraction)
         self._rebound_steps: dict[str, Callable] = {}
         self._before: dict[tuple[int, int], dict] = {}
 
@@ -82,15 +84,13 @@ class Lab:
         return jax.random.normal(jax.random.key(10_000 + seed), (self.options.samples, 2))
 
     def guide_fraction(self, digit: int, seed: int) -> Callable:
-        """The published criterion: the guide's fraction of 128 samples, compiled."""
+        """The published criterion: the guide's fraction of 128 samples of a state."""
         z = self.latents(seed)[:128]
+        return lambda state: self._guided(state, z, digit)
 
-        @jax.jit
-        def fraction(state):
-            logits = self.guide(models.decode(self.vae, state.params, state.model_state, z))
-            return jnp.mean(logits.argmax(axis=-1) == digit)
-
-        return fraction
+    def _guide_fraction(self, state, z, digit):
+        logits = self.guide(models.decode(self.vae, state.params, state.model_state, z))
+        return jnp.mean(logits.argmax(axis=-1) == digit)
 
     def _mean_bound(self, state, images, key, train):
         arguments = self.vae, state.params, state.model_state, images, key
@@ -103,40 +103,55 @@ class Lab:
 
     def look(self, state, digit, seed, *, thorough=False) -> dict:
         """Counts and figures of a model; thorough adds what is asked at the stop."""
-        images = np.asarray(self.decode(state, self.latents(seed)))
-        # A destroyed model draws NaN: none of these is any digit.
-        drawn = np.isfinite(images).all(axis=1)
-
-        def count(classify):
-            predicted = metrics.predict(classify, np.nan_to_num(images))
-            return int(((predicted == digit) & drawn).sum())
-
+        counted = ("judge", "guide", "judge2") if thorough else ("judge", "guide")
+        z = self.latents(seed)
+        counts = jax.device_get(self._counts(state, z, digit, who=counted))
         row = {
-            "total": len(images),
-            "judge": count(self.judges["judge"][0]),
-            "guide": count(self.guide),
+            "total": len(z),
+            **{name: int(count) for name, count in counts.items()},
             "bound": self.bound(state, digit),
         }
         if thorough:
-            row |= {
-                "judge2": count(self.judges["judge2"][0]),
-                "bound_batch": self.bound(state, digit, train=True),
-                **self._distances(images, digit),
-            }
+            row["bound_batch"] = self.bound(state, digit, train=True)
+            row |= self._distances(self.decode(state, z), digit)
         return row
 
+    def _count(self, state, latents, digit, who):
+        """How many pictures each of some takes for the digit."""
+        images = models.decode(self.vae, state.params, state.model_state, latents)
+        # A destroyed model draws NaN: such a picture is no digit.
+        drawn = jnp.isfinite(images).all(axis=1)
+        images = jnp.nan_to_num(images)
+        return {
+            name: jnp.sum((self._classify(name, images).argmax(axis=-1) == digit) & drawn)
+            for name in who
+        }
+
+    def _classify(self, who, images):
+        classify = self.guide if who == "guide" else self.judges[who][0]
+        # In pieces, whose intermediates stay in the cache; written out, since XLA's CPU
+        # backend runs convolutions inside a loop slowly.
+        pieces = [images[start : start + 500] for start in range(0, len(images), 500)]
+        return jnp.concatenate([classify(piece) for piece in pieces])
+
     def _distances(self, images, digit):
-        if not np.isfinite(images).all():
+        if not jnp.isfinite(images).all():
             return {"fd_guide": float("nan"), "fd_judge": float("nan")}
-        kept = self.test_images[self.test.labels != digit]
+        kept = self.test.labels != digit
         return {
             "fd_guide": metrics.frechet_distance(
-                np.asarray(self.guide_features(images)),
-                np.asarray(self.guide_features(self.test_images)),
+                np.asarray(self.guide_features(images)), self._test_features["guide"]
             ),
             "fd_judge": metrics.frechet_distance(
-                np.asarray(self.judge_features(images)), np.asarray(self.judge_features(kept))
+                np.asarray(self.judge_features(images)), self._test_features["judge"][kept]
             ),
+        }
+
+    @cached_property
+    def _test_features(self) -> dict[str, np.ndarray]:
+        return {
+            "guide": np.asarray(self.guide_features(self.test_images)),
+            "judge": np.asarray(self.judge_features(self.test_images)),
         }
 
     def before(self, digit: int, seed: int) -> dict:
@@ -162,9 +177,8 @@ class Lab:
             for number, batch in enumerate(itertools.islice(batches, max(steps)), start=1):
                 after, _ = self._rebound_steps[norm](after, batch)
                 if number in steps:
-                    look = self.look(after, digit, seed)
-                    row[f"rebound_{norm}_{number}"] = look["judge"]
-                    row[f"rebound_{norm}_{number}_bound"] = look["bound"]
+                    count = self._counts(after, self.latents(seed), digit, who=("judge",))
+                    row[f"rebound_{norm}_{number}"] = int(count["judge"])
         return row
 
     def run(self, job: Job, step: Callable, digit: int, seed: int, *, steps, marks, stop) -> dict:
@@ -206,7 +220,7 @@ class Lab:
             "marks": at_marks,
             "stop": self.look(final, digit, seed, thorough=True),
             **self.rebound(final, digit, seed, steps=self.options.rebound),
-            "grid": final,
+            "state": final,
         }
 
 

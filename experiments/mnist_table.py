@@ -14,6 +14,7 @@ import itertools
 import json
 import multiprocessing
 import os
+import time
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from pathlib import Path
 from typing import Literal, NamedTuple
@@ -47,6 +48,8 @@ class Options:
     """Seeds of each row of the main table."""
     first_seed: int = 100
     """The first; the default method was chosen on seeds 0 to 9."""
+    warm_seeds: int = 3
+    """Seeds of the rows with frozen batch norm and a warm Adam."""
     digits: tuple[int, ...] = tuple(range(10))
     """Digits of the second table, the default method on each."""
     digit_seeds: int = 3
@@ -135,9 +138,11 @@ def run_row(options: Options, folder: common.RunFolder, row: Row) -> str:
     global _lab
     if _lab is None:
         _lab = Lab(options, folder)
+    begin = time.perf_counter()
     digit = options.forget if row.digit is None else row.digit
     model = _lab.model(digit)
-    count = options.seeds if row.digit is None else options.digit_seeds
+    count = options.warm_seeds if row.protocol.warm else options.seeds
+    count = count if row.digit is None else options.digit_seeds
     seeds = range(options.first_seed, options.first_seed + count)
     if row.method == "retrain":
         runs = [_retrain(_lab, model, digit, seed, options.retrain_steps) for seed in seeds[:2]]
@@ -148,9 +153,9 @@ def run_row(options: Options, folder: common.RunFolder, row: Row) -> str:
         most = options.warm_steps if row.protocol.warm else options.max_steps
         runs = _runs(_lab, method, job, digit, seeds, most)
         per_step = evaluations(method, row.protocol.batch_size)
-    grid = np.asarray(_lab.decode(runs[0].pop("grid"), _lab.latents(seeds[0])[:100]))
+    _save_samples(_lab, folder, row.name, runs[0]["state"], seeds[0])
     for run in runs:
-        run.pop("grid", None)
+        del run["state"]
     result = {
         "name": row.name,
         "method": row.method,
@@ -167,14 +172,23 @@ def run_row(options: Options, folder: common.RunFolder, row: Row) -> str:
         result["control"] = _runs(_lab, method, control, digit, seeds[:1], None)
         retrained = _retrain(_lab, model, digit, seeds[0], options.retrain_steps[2:3])
         for extra in (*result["control"], retrained):
-            extra.pop("grid")
+            del extra["state"]
         result["retrained"] = retrained
-    np.savez_compressed(folder.path / "samples" / f"{row.name}.npz", images=grid)
+    result["minutes"] = (time.perf_counter() - begin) / 60
     file = _file(folder, row)
     temporary = file.with_suffix(".tmp")
     temporary.write_text(json.dumps(result, indent=1) + "\n")
     temporary.rename(file)
     return row.name
+
+
+def _save_samples(lab, folder, name, state, seed) -> None:
+    """Keeps pictures: all of the original, the default and the yardstick, else 100."""
+    name = {"redirect": "after"}.get(name, name)
+    count = None if name in ("before", "after", "retrained") else 100
+    images = np.asarray(lab.decode(state, lab.latents(seed)[:count]))
+    file = folder.path / "samples" / f"{name}.npz"
+    np.savez_compressed(file, images=images.reshape(-1, 28, 28, 1))
 
 
 def evaluations(method: uno.methods.Method, batch_size: int) -> float:
@@ -229,7 +243,7 @@ def _retrain(lab: Lab, model: Model, digit: int, seed: int, marks) -> dict:
         "marks": at_marks,
         "stop": lab.look(state, digit, seed, thorough=True),
         **lab.rebound(state, digit, seed, steps=lab.options.rebound),
-        "grid": state,
+        "state": state,
     }
 
 
@@ -258,10 +272,7 @@ def main(options: Options) -> list[dict]:
     if missing or not accuracies.exists():
         lab = Lab(options, folder)  # trains the judges, before two processes would
         folder.write_json("accuracies", lab.accuracies)
-        np.savez_compressed(
-            folder.path / "samples" / "before.npz",
-            images=np.asarray(lab.decode(lab.original, lab.latents(options.first_seed)[:100])),
-        )
+        _save_samples(lab, folder, "before", lab.original, options.first_seed)
     with common.Bar("rows", len(missing)) as bar:
         if options.workers:
             context = multiprocessing.get_context("spawn")

@@ -1,6 +1,7 @@
 """The MNIST table as CSV, JSON, Markdown and LaTeX, with its figures."""
 
 import csv
+import json
 import statistics
 from pathlib import Path
 
@@ -17,16 +18,18 @@ def write(options, folder, results: list[dict], accuracies: dict) -> list[dict]:
     published = _published(options.reference / "mnist_summary.csv")
     curve = next((_curve(r) for r in results if r["method"] == "retrain"), [])
     main = [_line(r, published, curve, options) for r in results if "control" not in r]
-    digits = [line for r in results if "control" in r for line in _digit_lines(r)]
+    digits = [line for r in results if "control" in r for line in _digit_lines(r, options)]
     before = next((r["before"] for r in results if "control" not in r), None)
     if before:
         main.insert(0, {"row": "before", "runs": len(before), **_stop_cells(before)})
     facts = {
         **common.facts(),
-        "seeds": f"{options.seeds} from {options.first_seed}",
+        "seeds": f"{options.seeds} from {options.first_seed}; {options.warm_seeds} with a warm "
+        f"Adam, {options.digit_seeds} per digit",
         **{f"test accuracy, {name}": f"{value:.2%}" for name, value in accuracies.items()},
     }
-    folder.write_json("table", {"facts": facts, "rows": results, "lines": main, "digits": digits})
+    everything = {"facts": facts, "lines": main, "digits": digits, "rows": results}
+    (folder.path / "table.json").write_text(json.dumps(everything) + "\n")
     _write_csv(folder.path / "table.csv", main)
     _write_csv(folder.path / "digits.csv", digits)
     short = [_short(line, options) for line in main]
@@ -137,7 +140,7 @@ def _curve(result) -> list[tuple[int, float]]:
     ]
 
 
-def _digit_lines(result) -> list[dict]:
+def _digit_lines(result, options) -> list[dict]:
     before, base = result["before"], result["before"][0]["bound"]
 
     def line(name, looks, extra):
@@ -155,7 +158,7 @@ def _digit_lines(result) -> list[dict]:
 
     def back(runs):
         total = _totals([run["stop"] for run in runs])
-        keys = [k for k in runs[0] if k.startswith("rebound") and not k.endswith("bound")]
+        keys = [f"rebound_{n}_{s}" for n in ("running", "batch") for s in options.rebound]
         names = {"running": "frozen", "batch": "training"}
         return {
             f"judge % after {k.split('_')[2]} more, {names[k.split('_')[1]]}": _percent(
@@ -286,10 +289,9 @@ def _figures(folder, results, main) -> None:
         xlabel="retained test −ELBO (nats)",
         ylabel="samples the judge takes for the digit (%)",
     )
-    names = ["before", *(r["name"] for r in results if r["name"] in GRID_ROWS)]
     grids = {}
-    for name in names:
-        file = folder.path / "samples" / f"{name}.npz"
+    for name in ("before", *(r["name"] for r in results if r["name"] in GRID_ROWS)):
+        file = folder.path / "samples" / f"{'after' if name == 'redirect' else name}.npz"
         if file.exists():
-            grids[name] = np.load(file)["images"].reshape(-1, 28, 28)
+            grids[name] = np.load(file)["images"][:100].reshape(-1, 28, 28)
     report.sample_grids(folder.figure("samples"), grids)

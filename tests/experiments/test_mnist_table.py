@@ -19,6 +19,7 @@ def tiny(reference_dir, tmp_path_factory):
         data="mnist5k",
         rows=ROWS,
         seeds=2,
+        warm_seeds=2,
         digits=(3,),
         digit_seeds=1,
         max_steps=3,
@@ -51,6 +52,12 @@ def test_every_kind_of_row_is_written(tiny):
     assert (options.out / "table.tex").read_text().count(r"\\") == len(lines) + 1
     for name in ("frontier", "samples"):
         assert (options.out / "figures" / f"{name}.png").stat().st_size > 1000
+
+
+def test_samples_are_there_for_other_judges(tiny):
+    for name, count in (("before", 300), ("after", 300), ("retrained", 300), ("uno", 100)):
+        images = np.load(tiny[0].out / "samples" / f"{name}.npz")["images"]
+        assert images.shape == (count, 28, 28, 1) and images.dtype == np.float32
 
 
 def test_the_published_model_and_the_redirect(tiny):
