@@ -133,6 +133,7 @@ def frontier(
         axis.plot(x, y, marker, color=f"C{number % 10}", label=name)
     axis.set_xscale("log")
     axis.set_yscale("symlog", linthresh=0.1)
+    axis.set_ylim(bottom=-0.01)
     axis.set(xlabel=xlabel, ylabel=ylabel)
     axis.legend(fontsize=7, loc="center left", bbox_to_anchor=(1.0, 0.5))
     axis.grid(alpha=0.3)
