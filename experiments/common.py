@@ -35,7 +35,7 @@ class RunFolder:
     def __init__(self, path: Path, options: Any, *, ignore: tuple[str, ...] = ("out",)):
         self.path = path
         self.config = {
-            k: list(v) if isinstance(v, tuple) else v
+            k: list(v) if isinstance(v, tuple) else str(v) if isinstance(v, Path) else v
             for k, v in dataclasses.asdict(options).items()
             if k not in ignore
         }
