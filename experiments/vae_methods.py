@@ -98,7 +98,8 @@ def prepare(
 
     Args:
       method: a row of the table.
-      protocol: how to run it.
+      protocol: how to run it; the hat and the warm Adam do not concern a row that
+        `matches`.
       model: the model and its data.
       classify: from (N, 784) images to logits; for the hat.
       forgotten: the forgotten class; for the hat.
@@ -110,6 +111,9 @@ def prepare(
       ValueError: if the hat is asked for without a classifier.
     """
     vae, original, train, split, images = model
+    if method.matches:
+        # It asks no classifier and has no Adam in it.
+        protocol = dataclasses.replace(protocol, hat=0.0, warm=False)
     moment = None
     if protocol.warm or "second_moment" in method.needs:
         moment = second_moment(model, protocol.norm, protocol.batch_size)
