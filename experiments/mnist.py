@@ -14,17 +14,17 @@ what is left. `samples/` holds 10,000 pictures of each model for judges of your 
 import dataclasses
 import shutil
 import time
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Literal
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 import tyro
 
 import uno_jax as uno
-from experiments import common, mnist_report, published
+from experiments import common, mnist_report, published, training
 from experiments.vae_methods import Model, Protocol, prepare
 from uno_jax import checkpoints, data, metrics, models
 
@@ -77,32 +77,14 @@ class Options:
     """Samples that the table's fractions are counted on."""
 
 
-def train_classifier(options, folder, name, model, train):
-    """Trains a digit classifier; returns it as a jitted function of images."""
-    tx = optax.adam(optax.cosine_decay_schedule(2e-3, options.judge_steps))
-    key = jax.random.fold_in(jax.random.key(options.seed), 1)
-    params = model.init(key, jnp.zeros((1, 784)))["params"]
-    state = common.train_or_restore(
-        folder,
-        name,
-        uno.make_training_step(models.make_classifier_loss(model, shift=2), tx),
-        uno.create_state(params, tx, key),
-        data.batches(train, batch_size=128, seed=options.seed),
-        steps=options.judge_steps,
-    )
-    return jax.jit(lambda images: model.apply({"params": state.params}, images))
-
-
 def train_vae(options, folder, name, model, train, indices=None) -> uno.TrainState:
     """Trains the VAE on all examples, or on some."""
-    init_key, run_key = jax.random.split(jax.random.key(options.seed))
-    variables = model.init(init_key, jnp.zeros((2, 784)), jnp.zeros((2, 2)), train=True)
-    tx = optax.adam(options.learning_rate)
+    step, state = training.fresh_vae(model, options.seed, options.learning_rate)
     return common.train_or_restore(
         folder,
         name,
-        uno.make_training_step(models.make_vae_loss(model), tx, has_model_state=True),
-        uno.create_state(variables["params"], tx, run_key, model_state=variables["batch_stats"]),
+        step,
+        state,
         data.batches(train, indices, batch_size=options.batch_size, seed=options.seed),
         steps=options.train_steps,
     )
@@ -136,11 +118,6 @@ def unlearn(options, folder, method, model, guide, look) -> uno.Result:
     return result
 
 
-def flatten(source: data.Source) -> np.ndarray:
-    """All images of a source as (N, 784) float32 in [0, 1]."""
-    return source.images.reshape(len(source.images), -1).astype(np.float32) / np.float32(255)
-
-
 def main(options: Options) -> dict:
     """Runs the experiment and returns what metrics.json holds."""
     if not 0 <= options.forget <= 9:
@@ -152,19 +129,28 @@ def main(options: Options) -> dict:
         data.split_by_label(part, lambda label: label == options.forget) for part in (train, test)
     )
     common.console.print(f"{train.name}: digit {options.forget}, {split.describe()}")
-    test_images = flatten(test)
+    test_images = data.flatten(test)
 
-    judge = train_classifier(options, folder, "judge", models.DigitCNN(), train)
-    judge2 = train_classifier(options, folder, "judge2", models.DigitDeepMLP(), train)
+    classifier = partial(
+        training.classifier,
+        folder,
+        train,
+        steps=options.judge_steps,
+        learning_rate=2e-3,
+        key=jax.random.fold_in(jax.random.key(options.seed), 1),
+        seed=options.seed,
+    )
+    judge, _ = classifier("judge", models.DigitCNN())
+    judge2, _ = classifier("judge2", models.DigitDeepMLP())
     model = models.MnistVAE()
     if options.reference:
         guide = jax.jit(published.load_guide(options.reference / "mnist_classifier.npz")[0])
         original = published.load_vae(options.reference / "mnist_vae.npz")
     else:
-        guide = train_classifier(options, folder, "guide", models.DigitMLP(), train)
+        guide, _ = classifier("guide", models.DigitMLP())
         original = train_vae(options, folder, "before", model, train)
     retrained = train_vae(options, folder, "retrained", model, train, split.retain)
-    subject = Model(model, original, train, split, flatten(train))
+    subject = Model(model, original, train, split, data.flatten(train))
 
     latents = jax.random.normal(jax.random.key(options.seed + 2), (options.samples, 2))
     decode = jax.jit(lambda state, z: models.decode(model, state.params, state.model_state, z))
@@ -189,15 +175,10 @@ def main(options: Options) -> dict:
 
     def record(name, state, steps, seconds):
         images = np.asarray(decode(state, latents))
-        np.savez_compressed(
-            folder.path / "samples" / f"{name.replace(' ', '-')}.npz",
-            images=images.reshape(-1, 28, 28, 1),
-        )
+        file = folder.path / "samples" / f"{name.replace(' ', '-')}.npz"
+        np.savez_compressed(file, images=images.reshape(-1, 28, 28, 1))
         if name == f"after {options.method[0]}":
-            shutil.copy(
-                folder.path / "samples" / f"{name.replace(' ', '-')}.npz",
-                folder.path / "samples" / "after.npz",
-            )
+            shutil.copy(file, file.with_name("after.npz"))
         grids[name] = images[:100].reshape(-1, 28, 28)
         rows[name] = {
             "judge": metrics.forgotten_fraction(judge, images, options.forget)._asdict(),

@@ -3,7 +3,7 @@
 import itertools
 import time
 from collections.abc import Callable
-from functools import cached_property, partial
+from functools import cached_property
 
 import jax
 import jax.numpy as jnp
@@ -11,7 +11,7 @@ import numpy as np
 import optax
 
 import uno_jax as uno
-from experiments import common, published
+from experiments import common, published, training
 from experiments.vae_methods import Job, Model
 from uno_jax import data, metrics, models
 
@@ -34,7 +34,7 @@ class Lab:
             jax.jit, published.load_guide(options.reference / "mnist_classifier.npz")
         )
         self.train, self.test = (data.load(options.data, part) for part in ("train", "test"))
-        self.images, self.test_images = map(_flat, (self.train, self.test))
+        self.images, self.test_images = map(data.flatten, (self.train, self.test))
         self.judges = {name: self._judge(name, folder) for name in JUDGES}
         params = self.judges["judge"][1]
         self.judge_features = jax.jit(
@@ -51,19 +51,16 @@ class Lab:
 
     def _judge(self, name, folder):
         model, factor = JUDGES[name]
-        steps = factor * self.options.judge_steps
-        key = jax.random.key(sorted(JUDGES).index(name))
-        tx = optax.adam(optax.cosine_decay_schedule(1.5e-3, steps))
-        state = uno.create_state(model.init(key, jnp.zeros((1, 784)))["params"], tx, key)
-        state = common.train_or_restore(
+        return training.classifier(
             folder,
+            self.train,
             name,
-            uno.make_training_step(models.make_classifier_loss(model, shift=2), tx),
-            state,
-            data.batches(self.train, batch_size=128, seed=0),
-            steps=steps,
+            model,
+            steps=factor * self.options.judge_steps,
+            learning_rate=1.5e-3,
+            key=jax.random.key(sorted(JUDGES).index(name)),
+            seed=0,
         )
-        return jax.jit(partial(_apply, model, state.params)), state.params
 
     def model(self, digit: int) -> Model:
         """The published model with one digit to forget."""
@@ -162,7 +159,7 @@ class Lab:
 
     def rebound(self, state, digit, seed, *, steps=REBOUND) -> dict:
         """Judge's counts after retain descent with a cold Adam, both batch-norm modes."""
-        split = data.split_by_label(self.train, lambda label: label == digit)
+        retain = self.model(digit).split.retain
         tx = optax.adam(1e-3)
         row = {}
         for norm in ("running", "batch"):
@@ -173,7 +170,7 @@ class Lab:
             after = uno.create_state(
                 state.params, tx, jax.random.key(seed), model_state=state.model_state
             )
-            batches = data.batches(self.train, split.retain, batch_size=128, seed=seed + 77)
+            batches = data.batches(self.train, retain, batch_size=128, seed=seed + 77)
             for number, batch in enumerate(itertools.islice(batches, max(steps)), start=1):
                 after, _ = self._rebound_steps[norm](after, batch)
                 if number in steps:
@@ -222,11 +219,3 @@ class Lab:
             **self.rebound(final, digit, seed, steps=self.options.rebound),
             "state": final,
         }
-
-
-def _apply(model, params, images):
-    return model.apply({"params": params}, images)
-
-
-def _flat(source: data.Source) -> np.ndarray:
-    return source.images.reshape(len(source.images), -1).astype(np.float32) / np.float32(255)

@@ -21,13 +21,12 @@ from typing import Literal, NamedTuple
 
 import jax
 import numpy as np
-import optax
 
 import uno_jax as uno
-from experiments import common, mnist_table_report, redirect
+from experiments import common, mnist_table_report, redirect, training
 from experiments.mnist_lab import Lab
 from experiments.vae_methods import Model, Protocol, prepare
-from uno_jax import data, models
+from uno_jax import data
 
 
 @dataclasses.dataclass(frozen=True)
@@ -163,6 +162,7 @@ def run_row(options: Options, folder: common.RunFolder, row: Row) -> str:
         "label": row.label,
         **dataclasses.asdict(row.protocol),
         "evaluations_per_step": per_step,
+        "training_images": len(_lab.images),
         "before": [_lab.before(digit, seed) for seed in seeds],
         "runs": runs,
     }
@@ -223,13 +223,8 @@ def _runs(lab, method, job, digit, seeds, most):
 
 def _retrain(lab: Lab, model: Model, digit: int, seed: int, marks) -> dict:
     """Trains from scratch without the digit, as the original was trained."""
-    init_key, key = jax.random.split(jax.random.key(seed))
-    variables = model.vae.init(init_key, np.zeros((2, 784)), np.zeros((2, 2)), train=True)
-    tx = optax.adam(1e-3)
-    step = jax.jit(
-        uno.make_training_step(models.make_vae_loss(model.vae), tx, has_model_state=True)
-    )
-    state = uno.create_state(variables["params"], tx, key, model_state=variables["batch_stats"])
+    step, state = training.fresh_vae(model.vae, seed, 1e-3)
+    step = jax.jit(step)
     batches = data.batches(lab.train, model.split.retain, batch_size=128, seed=seed)
     at_marks = {}
     for number, batch in enumerate(itertools.islice(batches, marks[-1]), start=1):
@@ -245,6 +240,13 @@ def _retrain(lab: Lab, model: Model, digit: int, seed: int, marks) -> dict:
         **lab.rebound(state, digit, seed, steps=lab.options.rebound),
         "state": state,
     }
+
+
+def _begin(options: Options, folder: common.RunFolder) -> None:
+    """Trains the judges, before two processes would, and keeps the original's samples."""
+    lab = Lab(options, folder)
+    folder.write_json("accuracies", lab.accuracies)
+    _save_samples(lab, folder, "before", lab.original, options.first_seed)
 
 
 def _file(folder: common.RunFolder, row: Row) -> Path:
@@ -270,9 +272,7 @@ def main(options: Options) -> list[dict]:
     missing = [row for row in rows if not _file(folder, row).exists()]
     accuracies = folder.path / "accuracies.json"
     if missing or not accuracies.exists():
-        lab = Lab(options, folder)  # trains the judges, before two processes would
-        folder.write_json("accuracies", lab.accuracies)
-        _save_samples(lab, folder, "before", lab.original, options.first_seed)
+        _begin(options, folder)
     with common.Bar("rows", len(missing)) as bar:
         if options.workers:
             context = multiprocessing.get_context("spawn")

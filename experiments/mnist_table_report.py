@@ -117,7 +117,7 @@ def _line(result: dict, published: dict, curve, options) -> dict:
             statistics.fmean(r["seconds_per_step"] * r["stop_step"] for r in runs), 3
         )
     line["gradients per training image"] = round(
-        statistics.fmean(steps) * result["evaluations_per_step"] / 60_000, 3
+        statistics.fmean(steps) * result["evaluations_per_step"] / result["training_images"], 3
     )
     if result["method"] != "retrain":
         enough = [step for step, bound in curve if bound <= line["-ELBO"]]

@@ -1,5 +1,7 @@
 """The redirect for a VAE: what a region of its latent space shall draw."""
 
+from collections.abc import Callable
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -48,38 +50,42 @@ def vae_terms(model: models.MnistVAE, original: uno.TrainState, anchor_weight: f
     )
 
 
-def vae_batches(
+def vae_streams(
     model: models.MnistVAE,
     original: uno.TrainState,
     images: np.ndarray,
     forget: np.ndarray,
     *,
-    seed: int,
     retain_size: int = RETAIN_SIZE,
     forget_size: int = FORGET_SIZE,
-):
-    """Streams the latents of both sides with their targets.
+) -> Callable:
+    """Makes streams of the latents of both sides with their targets.
+
+    The images are encoded once, for any number of seeds.
 
     Args:
       model: the VAE.
       original: its state before unlearning.
       images: (M, 784) float in [0, 1], all training images.
       forget: (M,) bool, true for what to forget.
-      seed: of the sampling and of the order.
       retain_size: latents per retain batch; half of them for the line search.
       forget_size: latents per forget batch; half of them for the line search.
 
     Returns:
-      The two iterators and the `data.LatentRedirect` behind them.
+      `streams(seed)`, the retain and the forget iterator; the seed is that of the
+      sampling and of the order.
     """
     variables = {"params": original.params, "batch_stats": original.model_state}
     encode = jax.jit(lambda x: model.apply(variables, x, method="encode"))
     decode = jax.jit(lambda z: models.decode(model, original.params, original.model_state, z))
     parts = [encode(images[start : start + 5000]) for start in range(0, len(images), 5000)]
     mean, log_variance = (np.concatenate(side) for side in zip(*parts, strict=True))
-    redirect = data.latent_redirect(mean, log_variance, images, forget, decode, seed=seed)
-    streams = (
-        data.array_batches(redirect.retain, batch_size=retain_size, seed=seed),
-        data.array_batches(redirect.forget, batch_size=forget_size, seed=seed + 1),
-    )
-    return streams, redirect
+
+    def streams(seed):
+        redirect = data.latent_redirect(mean, log_variance, images, forget, decode, seed=seed)
+        return (
+            data.array_batches(redirect.retain, batch_size=retain_size, seed=seed),
+            data.array_batches(redirect.forget, batch_size=forget_size, seed=seed + 1),
+        )
+
+    return streams

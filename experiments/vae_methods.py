@@ -143,7 +143,7 @@ def prepare(
         return Job(
             uno.make_matching_step(*terms, tx),
             start,
-            lambda seed: redirect.vae_batches(vae, original, images, forget, seed=seed)[0],
+            redirect.vae_streams(vae, original, images, forget),
         )
     loss_fn = models.make_vae_loss(vae, norm=protocol.norm)
     surrogate = "surrogate" in method.needs

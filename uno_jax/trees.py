@@ -95,6 +95,26 @@ def restrict(tree: PyTree, like: PyTree) -> PyTree:
         return tree
 
 
+def aligned(tree: PyTree, reference: PyTree, *, tree_name: str, reference_name: str) -> PyTree:
+    """Returns `tree` masked where `reference` is, checked to match it.
+
+    Args:
+      tree: any pytree.
+      reference: the pytree to match, with or without masked nodes.
+      tree_name: what to call `tree` in a message.
+      reference_name: what to call `reference` in a message.
+
+    Returns:
+      `restrict(tree, reference)`.
+
+    Raises:
+      ValueError: as `check_same_structure` does.
+    """
+    tree = restrict(tree, reference)
+    check_same_structure(tree, reference, tree_name=tree_name, reference_name=reference_name)
+    return tree
+
+
 def fill_masked(tree: PyTree, source: PyTree) -> PyTree:
     """Replaces each `optax.MaskedNode` in `tree` by what `source` holds there.
 

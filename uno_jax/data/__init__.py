@@ -8,7 +8,7 @@ require("scipy", "experiments")
 from uno_jax.data.batches import array_batches, batches  # noqa: E402
 from uno_jax.data.redirect import LatentRedirect, latent_redirect  # noqa: E402
 from uno_jax.data.selection import Split, split_by_label  # noqa: E402
-from uno_jax.data.sources import SOURCES, Source, load  # noqa: E402
+from uno_jax.data.sources import SOURCES, Source, flatten, load  # noqa: E402
 
 __all__ = [
     "SOURCES",
@@ -17,6 +17,7 @@ __all__ = [
     "Split",
     "array_batches",
     "batches",
+    "flatten",
     "latent_redirect",
     "load",
     "split_by_label",

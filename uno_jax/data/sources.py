@@ -94,3 +94,15 @@ def load(name: str, split: str) -> Source:
     if split not in SPLITS:
         raise ValueError(f"split: expected one of {SPLITS}, got {split!r}.")
     return SOURCES[name](split)
+
+
+def flatten(source: Source) -> np.ndarray:
+    """All images of a source as rows.
+
+    Args:
+      source: N grey images.
+
+    Returns:
+      (N, pixels) float32 in [0, 1].
+    """
+    return source.images.reshape(len(source.images), -1).astype(np.float32) / np.float32(255)

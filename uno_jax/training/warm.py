@@ -113,9 +113,8 @@ def warm_adam(opt_state: Any, second_moment: Any, *, steps: int = 100_000) -> An
         raise ValueError(
             f"opt_state: expected exactly one Adam (count, mu and nu) in it, found {len(adam)}."
         )
-    moment = trees.restrict(second_moment, adam[0].nu)
-    trees.check_same_structure(
-        moment, adam[0].nu, tree_name="second_moment", reference_name="the state's nu"
+    moment = trees.aligned(
+        second_moment, adam[0].nu, tree_name="second_moment", reference_name="the state's nu"
     )
     warm = adam[0]._replace(
         count=jnp.full_like(adam[0].count, steps), nu=trees.cast_like(moment, adam[0].nu)

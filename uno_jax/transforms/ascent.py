@@ -13,11 +13,7 @@ def _init(params):
 
 
 def _reference(forget_grads, updates):
-    forget_grads = trees.restrict(forget_grads, updates)
-    trees.check_same_structure(
-        forget_grads, updates, tree_name="forget_grads", reference_name="updates"
-    )
-    return forget_grads
+    return trees.aligned(forget_grads, updates, tree_name="forget_grads", reference_name="updates")
 
 
 def ascend() -> optax.GradientTransformationExtraArgs:

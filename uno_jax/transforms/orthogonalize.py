@@ -125,9 +125,11 @@ def orthogonalize(
         del extra_args
         if params is None:
             raise ValueError("orthogonalize: expected params in update(...), got None.")
-        forget_grads = trees.restrict(forget_grad_fn(params), updates)
-        trees.check_same_structure(
-            forget_grads, updates, tree_name="forget_grad_fn(params)", reference_name="updates"
+        forget_grads = trees.aligned(
+            forget_grad_fn(params),
+            updates,
+            tree_name="forget_grad_fn(params)",
+            reference_name="updates",
         )
         retain, retain_norm = trees.direction(updates)
         forget, forget_norm = trees.direction(forget_grads)

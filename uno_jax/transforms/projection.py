@@ -10,8 +10,7 @@ from uno_jax import trees
 
 
 def _project(updates, reference, reference_name):
-    reference = trees.restrict(reference, updates)
-    trees.check_same_structure(
+    reference = trees.aligned(
         reference, updates, tree_name=reference_name, reference_name="updates"
     )
     unit, _ = trees.direction(reference)

@@ -101,8 +101,7 @@ def keep_salient(fraction: float = 0.5) -> optax.GradientTransformationExtraArgs
 
     def update_fn(updates, state, params=None, *, forget_grads, **extra_args):
         del params, extra_args
-        forget_grads = trees.restrict(forget_grads, updates)
-        trees.check_same_structure(
+        forget_grads = trees.aligned(
             forget_grads, updates, tree_name="forget_grads", reference_name="updates"
         )
         mask = jax.lax.cond(

@@ -10,11 +10,9 @@ from uno_jax import trees
 
 
 def _check(second_moment, updates):
-    second_moment = trees.restrict(second_moment, updates)
-    trees.check_same_structure(
+    return trees.aligned(
         second_moment, updates, tree_name="second_moment", reference_name="updates"
     )
-    return second_moment
 
 
 def scale_by_second_moment(
