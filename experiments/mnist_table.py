@@ -5,8 +5,8 @@
 DIR holds `mnist_vae.npz`, `mnist_classifier.npz` and `mnist_summary.csv`, the published
 weights and figures. Each row of the table is run for several seeds and kept in a file of
 its own: the same command goes on with what is missing. Rows run in two processes, pinned
-to a core each, which is faster here than vectorising over seeds (10 UNO steps: 289 ms one
-by one, 378 ms under vmap, 383 ms under lax.map).
+to a core each, which is faster here than vectorising over seeds (10 UNO steps, measured
+with the other core busy: 289 ms one by one, 378 ms under vmap, 383 ms under lax.map).
 """
 
 import dataclasses
