@@ -112,6 +112,20 @@ class Bar:
         self._progress.update(self._task, completed=self.offset + row["step"], metrics=text)
 
 
+def counter(title: str) -> Callable[[int, int], None]:
+    """Returns a function of the numbers done and to do that shows a bar until all is done."""
+    bars: list[Bar] = []
+
+    def report(done: int, total: int) -> None:
+        if not bars:
+            bars.append(Bar(title, total).__enter__())
+        bars[0]({"step": done})
+        if done == total:
+            bars[0].__exit__()
+
+    return report
+
+
 def train_or_restore(
     folder: RunFolder,
     name: str,
@@ -161,6 +175,81 @@ def train_or_restore(
                 done = int(state.step)
                 checkpoints.save(path, state)
     return state
+
+
+def unlearn_or_restore(
+    folder: RunFolder,
+    name: str,
+    step: Callable,
+    state: uno.TrainState,
+    streams: Callable[[], tuple[Any, Any]],
+    *,
+    steps: int,
+    evaluate: Callable[[uno.TrainState], dict] | None = None,
+    forgotten: Callable[[dict], bool] | None = None,
+    save_every: int = 25,
+) -> uno.Result:
+    """Unlearns for a number of steps or until forgotten, or takes what a checkpoint holds.
+
+    State and history are saved every `save_every` steps and at the end: an interrupted
+    run goes on with the batches and the noise it would have had.
+
+    Args:
+      folder: where the checkpoint lies; its history is beside, as `NAME.json`.
+      name: of the checkpoint, also the title of the progress bar.
+      step: the unlearning step, not jitted.
+      state: where unlearning starts.
+      streams: makes the retain and the forget batches, from their beginning.
+      steps: most steps.
+      evaluate: see `uno.unlearn`.
+      forgotten: see `uno.unlearn`.
+      save_every: steps between two checkpoints.
+
+    Returns:
+      A `uno.Result`; the rows of its history count steps from the beginning.
+    """
+    path, file = folder.checkpoint(name), folder.checkpoint(f"{name}.json")
+    history: list[dict] = []
+    stopped = False
+    if checkpoints.exists(path) and file.exists():
+        state = checkpoints.restore(path, state)
+        # The history is written first: it may be ahead of the state, never behind.
+        saved = json.loads(file.read_text())
+        history = saved["history"][: int(state.step)]
+        stopped = saved["stopped"] and len(history) == len(saved["history"])
+    if stopped or len(history) >= steps:
+        return uno.Result(state, history, stopped)
+    retain, forget = streams()
+    for _ in history:
+        next(retain), next(forget)
+    step = jax.jit(step, donate_argnums=0)
+    state = uno.copy_state(state)
+    with Bar(name, steps) as bar:
+        while not stopped and len(history) < steps:
+            bar.offset = len(history)
+            state, rows, stopped = uno.unlearn(
+                step,
+                state,
+                retain,
+                forget,
+                max_steps=min(save_every, steps - len(history)),
+                evaluate=evaluate,
+                forgotten=forgotten,
+                report=bar,
+            )
+            rows = [{**row, "step": bar.offset + row["step"]} for row in rows]
+            history += rows
+            folder.log(name, rows)
+            write_whole(file, json.dumps({"stopped": stopped, "history": history}))
+            checkpoints.save(path, state)
+    return uno.Result(state, history, stopped)
+
+
+def write_whole(file: Path, text: str) -> None:
+    """Writes a file so that an interruption leaves the old one or the new one."""
+    aside = file.with_suffix(".new")
+    aside.write_text(text)
+    aside.replace(file)
 
 
 def facts() -> dict[str, str]:

@@ -24,9 +24,9 @@ import numpy as np
 import tyro
 
 import uno_jax as uno
-from experiments import common, mnist_report, published, training
-from experiments.vae_methods import Model, Protocol, prepare
-from uno_jax import checkpoints, data, metrics, models
+from experiments import common, mnist_report, published, redirect, training
+from experiments.vae_methods import Protocol, prepare
+from uno_jax import data, metrics, models
 
 MethodName = Literal[tuple(uno.methods.METHODS)]
 
@@ -103,19 +103,16 @@ def unlearn(options, folder, method, model, guide, look) -> uno.Result:
         steps, forgotten = options.redirect_steps, uno.settled(options.redirect_tolerance)
     else:
         steps, forgotten = options.steps, lambda row: row["guide_fraction"] < options.stop_below
-    with common.Bar(f"unlearn {method.name}", steps) as bar:
-        result = uno.unlearn(
-            jax.jit(job.step, donate_argnums=0),
-            uno.copy_state(job.start(jax.random.key(options.seed))),
-            *job.streams(options.seed + 1),
-            max_steps=steps,
-            evaluate=look,
-            forgotten=forgotten,
-            report=bar,
-        )
-    folder.log(f"unlearn-{method.name}", result.history)
-    checkpoints.save(folder.checkpoint(f"after-{method.name}"), result.state)
-    return result
+    return common.unlearn_or_restore(
+        folder,
+        f"after-{method.name}",
+        job.step,
+        job.start(jax.random.key(options.seed)),
+        lambda: job.streams(options.seed + 1),
+        steps=steps,
+        evaluate=look,
+        forgotten=forgotten,
+    )
 
 
 def main(options: Options) -> dict:
@@ -150,7 +147,7 @@ def main(options: Options) -> dict:
         guide, _ = classifier("guide", models.DigitMLP())
         original = train_vae(options, folder, "before", model, train)
     retrained = train_vae(options, folder, "retrained", model, train, split.retain)
-    subject = Model(model, original, train, split, data.flatten(train))
+    subject = redirect.digits(model, original, train, split, data.flatten(train))
 
     latents = jax.random.normal(jax.random.key(options.seed + 2), (options.samples, 2))
     decode = jax.jit(lambda state, z: models.decode(model, state.params, state.model_state, z))

@@ -11,7 +11,7 @@ import numpy as np
 import optax
 
 import uno_jax as uno
-from experiments import common, published, training
+from experiments import common, published, redirect, training
 from experiments.vae_methods import Job, Model
 from uno_jax import data, metrics, models
 
@@ -65,7 +65,7 @@ class Lab:
     def model(self, digit: int) -> Model:
         """The published model with one digit to forget."""
         split = data.split_by_label(self.train, lambda label: label == digit)
-        return Model(self.vae, self.original, self.train, split, self.images)
+        return redirect.digits(self.vae, self.original, self.train, split, self.images)
 
     @cached_property
     def accuracies(self) -> dict[str, float]:

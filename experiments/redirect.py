@@ -1,12 +1,14 @@
 """The redirect for a VAE: what a region of its latent space shall draw."""
 
 from collections.abc import Callable
+from functools import partial
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 import uno_jax as uno
+from experiments.vae_methods import Model
 from uno_jax import data, models
 
 OUTPUT_LAYER = ("decoder", "logits")
@@ -89,3 +91,31 @@ def vae_streams(
         )
 
     return streams
+
+
+def digits(
+    model: models.MnistVAE,
+    original: uno.TrainState,
+    train: data.Source,
+    split: data.Split,
+    images: np.ndarray,
+) -> Model:
+    """The model to unlearn, with the data on both sides and its redirect.
+
+    Args:
+      model: the VAE.
+      original: its state before unlearning.
+      train: training examples.
+      split: what to retain and what to forget.
+      images: all training images, (M, 784) float32 in [0, 1].
+
+    Returns:
+      What `vae_methods.prepare` makes ready to run.
+    """
+    forget = np.isin(np.arange(len(images)), split.forget)
+
+    def redirect(anchor_weight):
+        terms = vae_terms(model, original, anchor_weight)
+        return *terms, vae_streams(model, original, images, forget)
+
+    return Model(model, original, split, partial(data.batches, train), redirect)

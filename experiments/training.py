@@ -1,6 +1,6 @@
 """Training from scratch: a classifier, and the start of a VAE."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import flax.linen as nn
@@ -11,6 +11,49 @@ import optax
 import uno_jax as uno
 from experiments import common
 from uno_jax import data, models
+
+
+def fit(
+    folder: common.RunFolder,
+    name: str,
+    model: nn.Module,
+    loss_fn: Callable,
+    batches: Iterable,
+    example: jax.Array,
+    *,
+    steps: int,
+    learning_rate: float,
+    key: jax.Array,
+    save_every: int = 1000,
+) -> Any:
+    """Trains a classifier without model state, or takes what the folder already holds.
+
+    Args:
+      folder: where its checkpoint lies.
+      name: of the checkpoint.
+      model: maps images to logits.
+      loss_fn: `loss_fn(params, batch, key) -> scalar`.
+      batches: from their beginning.
+      example: images of the right shape.
+      steps: training steps, over which the learning rate falls to zero as a cosine.
+      learning_rate: of Adam, at the beginning.
+      key: of the initial parameters and of the augmentation.
+      save_every: steps between two checkpoints.
+
+    Returns:
+      Its parameters.
+    """
+    tx = optax.adam(optax.cosine_decay_schedule(learning_rate, steps))
+    state = common.train_or_restore(
+        folder,
+        name,
+        uno.make_training_step(loss_fn, tx),
+        uno.create_state(jax.jit(model.init)(key, example)["params"], tx, key),
+        batches,
+        steps=steps,
+        save_every=save_every,
+    )
+    return state.params
 
 
 def classifier(
@@ -31,7 +74,7 @@ def classifier(
       train: the examples.
       name: of the checkpoint.
       model: maps (N, 784) images to (N, 10) logits.
-      steps: training steps, over which the learning rate falls to zero as a cosine.
+      steps: training steps.
       learning_rate: of Adam, at the beginning.
       key: of the initial parameters and of the shifts.
       seed: of the order of the batches.
@@ -39,25 +82,40 @@ def classifier(
     Returns:
       The jitted function from images to logits, and its parameters.
     """
-    tx = optax.adam(optax.cosine_decay_schedule(learning_rate, steps))
-    params = model.init(key, jnp.zeros((1, 784)))["params"]
-    state = common.train_or_restore(
+    params = fit(
         folder,
         name,
-        uno.make_training_step(models.make_classifier_loss(model, shift=2), tx),
-        uno.create_state(params, tx, key),
+        model,
+        models.make_classifier_loss(model, shift=2),
         data.batches(train, batch_size=128, seed=seed),
+        jnp.zeros((1, 784)),
         steps=steps,
+        learning_rate=learning_rate,
+        key=key,
     )
-    return jax.jit(lambda images: model.apply({"params": state.params}, images)), state.params
+    return jax.jit(lambda images: model.apply({"params": params}, images)), params
 
 
 def fresh_vae(
-    model: models.MnistVAE, seed: int, learning_rate: float
+    model: nn.Module,
+    seed: int,
+    learning_rate: optax.ScalarOrSchedule,
+    shape: tuple[int, ...] = (784,),
 ) -> tuple[Callable, uno.TrainState]:
-    """The training step of a VAE, not jitted, and the state in which it starts."""
+    """The training step of a VAE, not jitted, and the state in which it starts.
+
+    Args:
+      model: the VAE.
+      seed: of its parameters and of the noise.
+      learning_rate: of Adam, a number or a schedule.
+      shape: of an image.
+
+    Returns:
+      The step and the state.
+    """
     init_key, key = jax.random.split(jax.random.key(seed))
-    variables = model.init(init_key, jnp.zeros((2, 784)), jnp.zeros((2, 2)), train=True)
+    initialise = jax.jit(lambda *arrays: model.init(*arrays, train=True))
+    variables = initialise(init_key, jnp.zeros((2, *shape)), jnp.zeros((2, model.latents)))
     tx = optax.adam(learning_rate)
     step = uno.make_training_step(models.make_vae_loss(model), tx, has_model_state=True)
     state = uno.create_state(variables["params"], tx, key, model_state=variables["batch_stats"])

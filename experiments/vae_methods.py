@@ -4,13 +4,12 @@ import dataclasses
 from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
-import numpy as np
 import optax
 
 import uno_jax as uno
-from experiments import redirect
 from uno_jax import data, models
 
 MOMENT_BATCHES = 50
@@ -62,16 +61,17 @@ class Model(NamedTuple):
     Attributes:
       vae: the module.
       original: its state.
-      train: training examples.
       split: what to retain and what to forget.
-      images: all training images, (M, 784) float32 in [0, 1].
+      batches: `batches(indices, batch_size=..., seed=...)`, endless batches of examples.
+      redirect: `redirect(anchor_weight)`, the retain and the forget term of
+        `uno.make_matching_step` and `streams(seed)` of their batches.
     """
 
-    vae: models.MnistVAE
+    vae: nn.Module
     original: uno.TrainState
-    train: data.Source
     split: data.Split
-    images: np.ndarray
+    batches: Callable
+    redirect: Callable
 
 
 def second_moment(model: Model, norm: str, batch_size: int = 128) -> Any:
@@ -79,7 +79,7 @@ def second_moment(model: Model, norm: str, batch_size: int = 128) -> Any:
     return uno.second_moment(
         models.make_vae_loss(model.vae, norm=norm),
         model.original.params,
-        data.batches(model.train, model.split.retain, batch_size=batch_size, seed=987),
+        model.batches(model.split.retain, batch_size=batch_size, seed=987),
         jax.random.key(987),
         count=MOMENT_BATCHES,
         model_state=model.original.model_state,
@@ -101,7 +101,7 @@ def prepare(
       protocol: how to run it; the hat and the warm Adam do not concern a row that
         `matches`.
       model: the model and its data.
-      classify: from (N, 784) images to logits; for the hat.
+      classify: from images to logits; for the hat.
       forgotten: the forgotten class; for the hat.
 
     Returns:
@@ -110,7 +110,7 @@ def prepare(
     Raises:
       ValueError: if the hat is asked for without a classifier.
     """
-    vae, original, train, split, images = model
+    vae, original, split, batches, make_redirect = model
     if method.matches:
         # It asks no classifier and has no Adam in it.
         protocol = dataclasses.replace(protocol, hat=0.0, warm=False)
@@ -138,13 +138,8 @@ def prepare(
         return state
 
     if method.matches:
-        forget = np.isin(np.arange(len(images)), split.forget)
-        terms = redirect.vae_terms(vae, original, protocol.anchor_weight)
-        return Job(
-            uno.make_matching_step(*terms, tx),
-            start,
-            redirect.vae_streams(vae, original, images, forget),
-        )
+        retain_term, forget_term, streams = make_redirect(protocol.anchor_weight)
+        return Job(uno.make_matching_step(retain_term, forget_term, tx), start, streams)
     loss_fn = models.make_vae_loss(vae, norm=protocol.norm)
     surrogate = "surrogate" in method.needs
     step = uno.make_unlearning_step(
@@ -157,7 +152,7 @@ def prepare(
 
     def streams(seed):
         retain, forget = (
-            data.batches(train, side, batch_size=protocol.batch_size, seed=seed + offset)
+            batches(side, batch_size=protocol.batch_size, seed=seed + offset)
             for offset, side in enumerate(split)
         )
         return (_replay(vae, original, retain, seed) if surrogate else retain), forget
@@ -170,11 +165,11 @@ def _sampler(vae, protocol):
         latents = jax.random.normal(key, (protocol.batch_size, vae.latents))
         variables = {"params": params, "batch_stats": model_state}
         if protocol.norm == "running":
-            return jax.nn.sigmoid(vae.apply(variables, latents, method="decode"))
-        logits, _ = vae.apply(
+            return vae.picture(vae.apply(variables, latents, method="decode"))
+        decoded, _ = vae.apply(
             variables, latents, method="decode", train=True, mutable=["batch_stats"]
         )
-        return jax.nn.sigmoid(logits)
+        return vae.picture(decoded)
 
     return sample
 
@@ -188,9 +183,11 @@ def _noise_loss(vae, original):
         mean, log_variance = vae.apply(encoder, batch["image"], method="encode")
         noise = jax.random.normal(noise_key, mean.shape)
         latents = mean + jnp.exp(0.5 * log_variance) * noise
-        logits = vae.apply({"params": params, "batch_stats": model_state}, latents, method="decode")
-        target = jax.random.uniform(target_key, logits.shape)
-        return -jnp.sum(models.bernoulli_log_likelihood(logits, target)), model_state
+        variables = {"params": params, "batch_stats": model_state}
+        decoded = vae.apply(variables, latents, method="decode")
+        low, high = vae.pixel_range
+        target = jax.random.uniform(target_key, decoded.shape, minval=low, maxval=high)
+        return jnp.sum(vae.error(decoded, target)), model_state
 
     return loss_fn
 

@@ -10,8 +10,8 @@ import optax
 import pytest
 
 import uno_jax as uno
-from experiments import published
-from experiments.vae_methods import Model, Protocol, prepare
+from experiments import published, redirect
+from experiments.vae_methods import Protocol, prepare
 from uno_jax import data, models
 
 
@@ -21,7 +21,7 @@ def model(reference_dir):
     split = data.split_by_label(train, lambda label: label == 1)
     images = train.images.reshape(-1, 784).astype(np.float32) / np.float32(255)
     original = published.load_vae(reference_dir / "mnist_vae.npz")
-    return Model(models.MnistVAE(), original, train, split, images)
+    return redirect.digits(models.MnistVAE(), original, train, split, images)
 
 
 def take(job, steps=1):

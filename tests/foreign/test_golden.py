@@ -36,7 +36,7 @@ def problem(golden, published):
             train=True,
             mutable=["batch_stats"],
         )
-        return models.elbo_terms(output, images)
+        return models.elbo_terms(model, output, images)
 
     def loss(side):
         return lambda params: sum(jnp.sum(term) for term in terms(params, side))

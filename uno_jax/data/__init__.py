@@ -6,19 +6,45 @@ require("grain", "experiments")
 require("scipy", "experiments")
 
 from uno_jax.data.batches import array_batches, batches  # noqa: E402
+from uno_jax.data.celeba_files import ATTRIBUTES  # noqa: E402
+from uno_jax.data.expressions import Expression, parse  # noqa: E402
+from uno_jax.data.faces import (  # noqa: E402
+    FACE_SOURCES,
+    Faces,
+    face_batches,
+    load_faces,
+    to_floats,
+)
+from uno_jax.data.latent_shift import (  # noqa: E402
+    LatentShift,
+    latent_shift,
+    shifted_latents,
+)
 from uno_jax.data.redirect import LatentRedirect, latent_redirect  # noqa: E402
-from uno_jax.data.selection import Split, split_by_label  # noqa: E402
+from uno_jax.data.selection import Split, split_by_label, split_by_mask  # noqa: E402
 from uno_jax.data.sources import SOURCES, Source, flatten, load  # noqa: E402
 
 __all__ = [
+    "ATTRIBUTES",
+    "FACE_SOURCES",
     "SOURCES",
+    "Expression",
+    "Faces",
     "LatentRedirect",
+    "LatentShift",
     "Source",
     "Split",
     "array_batches",
     "batches",
+    "face_batches",
     "flatten",
     "latent_redirect",
+    "latent_shift",
     "load",
+    "load_faces",
+    "parse",
+    "shifted_latents",
     "split_by_label",
+    "split_by_mask",
+    "to_floats",
 ]

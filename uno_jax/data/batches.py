@@ -37,7 +37,7 @@ def array_batches(
     lengths = {len(array) for array in arrays.values()}
     if len(lengths) != 1:
         raise ValueError(f"arrays: expected arrays of one length, got {sorted(lengths)}.")
-    return _stream(
+    return stream(
         lambda rows: {name: array[rows] for name, array in arrays.items()},
         lengths.pop(),
         batch_size=batch_size,
@@ -82,7 +82,7 @@ def batches(
         flat = source.images[rows].reshape(len(rows), -1)
         return {"image": flat.astype(np.float32) / 255.0, "label": source.labels[rows]}
 
-    return _stream(
+    return stream(
         gather,
         len(chosen),
         batch_size=batch_size,
@@ -92,7 +92,7 @@ def batches(
     )
 
 
-def _stream(
+def stream(
     gather: Callable[[np.ndarray], dict[str, np.ndarray]],
     length: int,
     *,
@@ -101,6 +101,22 @@ def _stream(
     shard_index: int,
     shard_count: int,
 ) -> grain.DatasetIterator:
+    """Streams `gather(positions)` over shuffled positions, without end.
+
+    Args:
+      gather: from (B,) positions to a dict of (B, ...) arrays.
+      length: number of positions.
+      batch_size: positions per batch and shard.
+      seed: decides the order.
+      shard_index: which shard of the stream this process reads.
+      shard_count: number of shards.
+
+    Returns:
+      A grain iterator.
+
+    Raises:
+      ValueError: if there is nothing to stream, or a size is out of range.
+    """
     if not 0 <= shard_index < shard_count:
         raise ValueError(f"shard_index: expected 0 <= index < {shard_count}, got {shard_index}.")
     if batch_size < 1 or length < shard_count:

@@ -45,10 +45,26 @@ def split_by_label(source: Source, forget: Callable[[np.ndarray], np.ndarray]) -
             f"forget: expected a boolean mask of shape {source.labels.shape}, "
             f"got {mask.dtype} of shape {mask.shape}."
         )
+    return split_by_mask(mask, source.name)
+
+
+def split_by_mask(mask: np.ndarray, name: str) -> Split:
+    """Divides a set by a mask.
+
+    Args:
+      mask: (N,) bool, true for what to forget.
+      name: of the set, for messages.
+
+    Returns:
+      A `Split`.
+
+    Raises:
+      ValueError: if the mask leaves one side empty.
+    """
     split = Split(np.flatnonzero(~mask), np.flatnonzero(mask))
     if not len(split.forget) or not len(split.retain):
         raise ValueError(
-            f"forget: expected to choose some of the {len(mask):,} examples of {source.name} "
+            f"forget: expected to choose some of the {len(mask):,} examples of {name} "
             f"and leave some, got {split.describe()}."
         )
     return split

@@ -5,6 +5,7 @@ from uno_jax._extras import require
 require("scipy", "experiments")
 
 from uno_jax.metrics.frechet import frechet_distance  # noqa: E402
+from uno_jax.metrics.inception import inception_features, inception_shapes  # noqa: E402
 from uno_jax.metrics.judges import accuracy, forgotten_fraction, predict  # noqa: E402
 from uno_jax.metrics.proportions import Proportion, proportion  # noqa: E402
 
@@ -13,6 +14,8 @@ __all__ = [
     "accuracy",
     "forgotten_fraction",
     "frechet_distance",
+    "inception_features",
+    "inception_shapes",
     "predict",
     "proportion",
 ]

@@ -4,15 +4,26 @@ from uno_jax._extras import require
 
 require("flax", "experiments")
 
+from uno_jax.models.attributes import (  # noqa: E402
+    AttributeCNN,
+    AttributeMixer,
+    make_attribute_loss,
+)
 from uno_jax.models.classifiers import (  # noqa: E402
     DigitCNN,
     DigitDeepMLP,
     DigitMLP,
     make_classifier_loss,
 )
-from uno_jax.models.elbo import bernoulli_log_likelihood, gaussian_kl  # noqa: E402
-from uno_jax.models.mnist_vae import (  # noqa: E402
-    MnistVAE,
+from uno_jax.models.conv_vae import ConvVAE  # noqa: E402
+from uno_jax.models.elbo import (  # noqa: E402
+    bernoulli_log_likelihood,
+    gaussian_kl,
+    squared_error,
+)
+from uno_jax.models.layers import ConvDown, ConvUp, conv_down, conv_up  # noqa: E402
+from uno_jax.models.mnist_vae import MnistVAE  # noqa: E402
+from uno_jax.models.vae import (  # noqa: E402
     VAEOutput,
     decode,
     elbo_terms,
@@ -21,16 +32,25 @@ from uno_jax.models.mnist_vae import (  # noqa: E402
 )
 
 __all__ = [
+    "AttributeCNN",
+    "AttributeMixer",
+    "ConvDown",
+    "ConvUp",
+    "ConvVAE",
     "DigitCNN",
     "DigitDeepMLP",
     "DigitMLP",
     "MnistVAE",
     "VAEOutput",
     "bernoulli_log_likelihood",
+    "conv_down",
+    "conv_up",
     "decode",
     "elbo_terms",
     "gaussian_kl",
+    "make_attribute_loss",
     "make_classifier_loss",
     "make_vae_loss",
     "negative_elbo",
+    "squared_error",
 ]

@@ -35,3 +35,21 @@ def gaussian_kl(mean: jax.Array, log_variance: jax.Array) -> jax.Array:
     """
     mean, log_variance = mean.astype(jnp.float32), log_variance.astype(jnp.float32)
     return 0.5 * jnp.sum(mean**2 + jnp.exp(log_variance) - 1.0 - log_variance, axis=-1)
+
+
+def squared_error(means: jax.Array, images: jax.Array) -> jax.Array:
+    r"""Squared error of images, summed over their pixels.
+
+    The negative log likelihood of a Gaussian of variance 1/2, up to a constant.
+
+    .. math:: \sum_i (x_i - m_i)^2
+
+    Args:
+      means: (N, ...) float.
+      images: (N, ...) float, of the same shape.
+
+    Returns:
+      (N,) float32, at least 0.
+    """
+    difference = means.astype(jnp.float32) - images.astype(jnp.float32)
+    return jnp.sum(difference**2, axis=tuple(range(1, images.ndim)))

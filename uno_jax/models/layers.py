@@ -134,3 +134,10 @@ class ConvUp(_Resampling):
     """Doubles the sides, with bias; parameters `kernel` (4, 4, C, features) and `bias`."""
 
     function: Callable = conv_up
+
+
+def batch_norm(name: str, dtype=None) -> nn.BatchNorm:
+    """Batch norm as the published models have it, statistics in float32."""
+    # momentum 0.9 is PyTorch's 0.1. The two-pass variance costs little and keeps
+    # gradients and Hessian-vector products of small variances accurate.
+    return nn.BatchNorm(momentum=0.9, epsilon=1e-5, use_fast_variance=False, dtype=dtype, name=name)

@@ -17,10 +17,11 @@ def _save(figure: Figure, path: str | Path) -> Path:
 
 
 def _tile(images: np.ndarray, columns: int) -> np.ndarray:
-    """Arranges (N, H, W) images row by row, with a white line between them."""
-    count, height, width = images.shape
+    """Arranges (N, H, W, ...) images row by row, with a white line between them."""
+    count, height, width, *colours = images.shape
     rows = -(-count // columns)
-    sheet = np.ones((rows * (height + 1) - 1, columns * (width + 1) - 1), images.dtype)
+    shape = (rows * (height + 1) - 1, columns * (width + 1) - 1, *colours)
+    sheet = np.ones(shape, images.dtype)
     for i, image in enumerate(images):
         y, x = (i // columns) * (height + 1), (i % columns) * (width + 1)
         sheet[y : y + height, x : x + width] = image
@@ -32,8 +33,9 @@ def sample_grids(path: str | Path, grids: Mapping[str, np.ndarray], *, columns: 
 
     Args:
       path: the PNG to write.
-      grids: title to (N, H, W) grey images in [0, 1]. Decode the same latents for
-        every model, then a place in one grid can be compared with that in another.
+      grids: title to (N, H, W) grey or (N, H, W, 3) colour images in [0, 1]. Decode the
+        same latents for every model, then a place in one grid can be compared with that
+        in another.
       columns: images per row of a grid.
 
     Returns:
@@ -50,6 +52,28 @@ def sample_grids(path: str | Path, grids: Mapping[str, np.ndarray], *, columns: 
     for axis, (title, images) in zip(axes, grids.items(), strict=False):
         axis.imshow(_tile(np.asarray(images), columns), cmap="gray", vmin=0, vmax=1)
         axis.set_title(title, fontsize=10)
+    return _save(figure, path)
+
+
+def strips(path: str | Path, rows: Mapping[str, np.ndarray]) -> Path:
+    """Draws one row of images per model, one below the other.
+
+    Args:
+      path: the PNG to write.
+      rows: title to (N, H, W) grey or (N, H, W, 3) colour images in [0, 1], N the same.
+
+    Returns:
+      The path.
+    """
+    count = len(next(iter(rows.values())))
+    figure = Figure(figsize=(1.0 * count + 1.6, 1.05 * len(rows)), layout="constrained")
+    axes = figure.subplots(len(rows), 1, squeeze=False).ravel()
+    for axis, (title, images) in zip(axes, rows.items(), strict=True):
+        axis.imshow(_tile(np.asarray(images), count), cmap="gray", vmin=0, vmax=1)
+        axis.set(xticks=[], yticks=[])
+        axis.set_ylabel(title, rotation=0, ha="right", va="center", fontsize=9)
+        for side in axis.spines.values():
+            side.set_visible(False)
     return _save(figure, path)
 
 
