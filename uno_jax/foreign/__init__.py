@@ -5,6 +5,14 @@ from uno_jax._extras import require
 require("numpy", "experiments")
 
 from uno_jax.foreign.torch_layouts import Entry, from_torch, read_arrays, to_torch  # noqa: E402
-from uno_jax.foreign.vae_names import DIGIT_MLP, MNIST_VAE  # noqa: E402
+from uno_jax.foreign.vae_names import DIGIT_MLP, MNIST_VAE, conv_vae  # noqa: E402
 
-__all__ = ["DIGIT_MLP", "MNIST_VAE", "Entry", "from_torch", "read_arrays", "to_torch"]
+__all__ = [
+    "DIGIT_MLP",
+    "MNIST_VAE",
+    "Entry",
+    "conv_vae",
+    "from_torch",
+    "read_arrays",
+    "to_torch",
+]

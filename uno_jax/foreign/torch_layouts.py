@@ -1,12 +1,74 @@
 """PyTorch state dicts to Flax variables and back, by an explicit table of names."""
 
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from uno_jax._extras import require
+
+
+class Layout(NamedTuple):
+    """How an array is laid out on either side.
+
+    Attributes:
+      to_flax: from the PyTorch array to the Flax one.
+      to_torch: back.
+    """
+
+    to_flax: Callable[[np.ndarray], np.ndarray]
+    to_torch: Callable[[np.ndarray], np.ndarray]
+
+
+SAME = Layout(lambda array: array, lambda array: array)
+LINEAR = Layout(np.transpose, np.transpose)
+"""(out, in) to (in, out)."""
+CONVOLUTION = Layout(
+    lambda weight: weight.transpose(2, 3, 1, 0), lambda kernel: kernel.transpose(3, 2, 0, 1)
+)
+"""(out, in, height, width) to (height, width, in, out)."""
+TRANSPOSED_CONVOLUTION = Layout(
+    lambda weight: weight.transpose(2, 3, 0, 1), lambda kernel: kernel.transpose(2, 3, 0, 1)
+)
+"""(in, out, height, width) to (height, width, in, out)."""
+
+
+def from_pixels(channels: int) -> Layout:
+    """Layout of a `Linear` over flattened square pictures, (out, C H W) to (H W C, out)."""
+
+    def to_flax(weight):
+        side = _side(weight.shape[1], channels)
+        pixels = weight.reshape(-1, channels, side, side)
+        return pixels.transpose(2, 3, 1, 0).reshape(-1, len(weight))
+
+    def to_torch(kernel):
+        side = _side(kernel.shape[0], channels)
+        pixels = kernel.reshape(side, side, channels, -1)
+        return pixels.transpose(3, 2, 0, 1).reshape(kernel.shape[1], -1)
+
+    return Layout(to_flax, to_torch)
+
+
+def to_pixels(channels: int) -> Layout:
+    """Layout of a `Linear` whose outputs are reshaped to pictures, weight or bias."""
+
+    def to_flax(array):
+        side = _side(len(array), channels)
+        pixels = np.moveaxis(array.reshape(channels, side, side, -1), 0, 2)
+        return pixels.reshape(len(array), -1).T if array.ndim == 2 else pixels.reshape(-1)
+
+    def to_torch(array):
+        side = _side(array.shape[-1], channels)
+        pixels = np.moveaxis(array.T.reshape(side, side, channels, -1), 2, 0)
+        return pixels.reshape(array.shape[-1], -1) if array.ndim == 2 else pixels.reshape(-1)
+
+    return Layout(to_flax, to_torch)
+
+
+def _side(size: int, channels: int) -> int:
+    return math.isqrt(size // channels)
 
 
 class Entry(NamedTuple):
@@ -16,20 +78,25 @@ class Entry(NamedTuple):
       torch_name: key in the state dict.
       collection: Flax collection, `"params"` or `"batch_stats"`.
       path: keys inside the collection.
-      transpose: whether a (out, in) matrix becomes (in, out).
+      layout: what is done to it on the way.
     """
 
     torch_name: str
     collection: str
     path: tuple[str, ...]
-    transpose: bool = False
+    layout: Layout = SAME
 
 
-def linear(torch_name: str, path: tuple[str, ...]) -> tuple[Entry, ...]:
-    """Entries of a PyTorch `Linear` that becomes a Flax `Dense`."""
+def layer(
+    torch_name: str,
+    path: tuple[str, ...],
+    layout: Layout = LINEAR,
+    bias: Layout = SAME,
+) -> tuple[Entry, ...]:
+    """Entries of a weight and a bias: a `Linear` unless another layout is given."""
     return (
-        Entry(f"{torch_name}.weight", "params", (*path, "kernel"), transpose=True),
-        Entry(f"{torch_name}.bias", "params", (*path, "bias")),
+        Entry(f"{torch_name}.weight", "params", (*path, "kernel"), layout),
+        Entry(f"{torch_name}.bias", "params", (*path, "bias"), bias),
     )
 
 
@@ -102,7 +169,7 @@ def from_torch(
         node = variables.setdefault(entry.collection, {})
         for key in entry.path[:-1]:
             node = node.setdefault(key, {})
-        node[entry.path[-1]] = array.T if entry.transpose else array
+        node[entry.path[-1]] = entry.layout.to_flax(array)
     return variables
 
 
@@ -124,6 +191,5 @@ def to_torch(variables: Mapping[str, Any], entries: Sequence[Entry]) -> dict[str
         node = variables[entry.collection]
         for key in entry.path:
             node = node[key]
-        array = np.asarray(node)
-        arrays[entry.torch_name] = array.T if entry.transpose else array
+        arrays[entry.torch_name] = entry.layout.to_torch(np.asarray(node))
     return arrays

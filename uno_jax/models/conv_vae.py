@@ -5,7 +5,7 @@ import jax
 import jax.numpy as jnp
 
 from uno_jax.models.elbo import squared_error
-from uno_jax.models.layers import ConvDown, ConvUp, batch_norm
+from uno_jax.models.layers import ConvDown, ConvSame, ConvUp, batch_norm
 from uno_jax.models.vae import VAEOutput
 
 SLOPE = 0.01
@@ -47,7 +47,7 @@ class ConvDecoder(nn.Module):
         widths = (*self.channels[-2::-1], self.channels[0])
         self.ups = [ConvUp(features, self.form, name=f"up{i}") for i, features in enumerate(widths)]
         self.norms = [batch_norm(f"norm{i}", self.dtype) for i in range(len(widths))]
-        self.output = nn.Conv(3, (3, 3), dtype=self.dtype)
+        self.output = ConvSame(3, "auto")
 
     @property
     def _small(self) -> int:

@@ -15,14 +15,19 @@ FORMS = ("auto", "plain", "matrix")
 _NHWC = ("NHWC", "HWIO", "NHWC")
 
 
-def _check(x, kernel, form):
+def _check(x, kernel, form, side=4):
     if form not in FORMS:
         raise ValueError(f"form: expected one of {FORMS}, got {form!r}.")
-    if kernel.shape[:2] != (4, 4) or kernel.shape[2] != x.shape[-1] or x.ndim != 4:
+    if kernel.shape[:2] != (side, side) or kernel.shape[2] != x.shape[-1] or x.ndim != 4:
         raise ValueError(
-            f"expected (N, H, W, C) pixels and a (4, 4, C, features) kernel, got {x.shape} "
-            f"and {kernel.shape}."
+            f"expected (N, H, W, C) pixels and a ({side}, {side}, C, features) kernel, got "
+            f"{x.shape} and {kernel.shape}."
         )
+
+
+def _product(pixels, matrix):
+    # A product of two matrices: XLA's CPU backend is slower at one with four axes.
+    return pixels.reshape(-1, pixels.shape[-1]) @ matrix
 
 
 def conv_down(x: jax.Array, kernel: jax.Array, *, form: str = "auto") -> jax.Array:
@@ -48,8 +53,7 @@ def conv_down(x: jax.Array, kernel: jax.Array, *, form: str = "auto") -> jax.Arr
     if height % 2 or width % 2:
         raise ValueError(f"conv_down: expected even sides, got {height} x {width}.")
     if form == "auto":
-        small = channels <= 4 or height * width <= 16
-        form = "matrix" if small and jax.default_backend() == "cpu" else "plain"
+        form = "matrix" if jax.default_backend() == "cpu" else "plain"
     if form == "plain":
         return jax.lax.conv_general_dilated(
             x, kernel, (2, 2), ((1, 1), (1, 1)), dimension_numbers=_NHWC
@@ -62,7 +66,8 @@ def conv_down(x: jax.Array, kernel: jax.Array, *, form: str = "auto") -> jax.Arr
     views = [blocks[:, u : u + rows, v : v + columns] for u in (0, 1) for v in (0, 1)]
     # kernel[2u + p, 2v + q] in the order (u, v, p, q, c) of the views' channels.
     matrix = kernel.reshape(2, 2, 2, 2, channels, -1).transpose(0, 2, 1, 3, 4, 5)
-    return jnp.concatenate(views, axis=-1) @ matrix.reshape(16 * channels, -1)
+    pixels = _product(jnp.concatenate(views, axis=-1), matrix.reshape(16 * channels, -1))
+    return pixels.reshape(count, rows, columns, -1)
 
 
 def conv_up(x: jax.Array, kernel: jax.Array, *, form: str = "auto") -> jax.Array:
@@ -103,24 +108,60 @@ def conv_up(x: jax.Array, kernel: jax.Array, *, form: str = "auto") -> jax.Array
     # y[2i - 1 + p] takes x[i - 1 + u] times k[a] with a = 2 (1 - u) + p.
     matrix = kernel.reshape(2, 2, 2, 2, channels, features)[::-1, :, ::-1]
     matrix = matrix.transpose(0, 2, 4, 1, 3, 5).reshape(4 * channels, 4 * features)
-    windows = jnp.concatenate(views, axis=-1) @ matrix
+    windows = _product(jnp.concatenate(views, axis=-1), matrix)
     windows = windows.reshape(count, height + 1, width + 1, 2, 2, features)
     pixels = windows.transpose(0, 1, 3, 2, 4, 5)
     pixels = pixels.reshape(count, 2 * height + 2, 2 * width + 2, features)
     return pixels[:, 1:-1, 1:-1]
 
 
+def conv_same(x: jax.Array, kernel: jax.Array, *, form: str = "auto") -> jax.Array:
+    r"""Keeps the sides: a 3x3 convolution of stride 1 and padding 1.
+
+    .. math:: y_{ij} = \sum_{a,b=0}^{2} x_{i+a-1,\,j+b-1}\, k_{ab}
+
+    Args:
+      x: (N, H, W, C) float.
+      kernel: (3, 3, C, features) float.
+      form: `"plain"`: XLA's convolution; `"matrix"`: one matrix multiplication gives
+        every pixel's part in its nine neighbours, which are then added; `"auto"`: on CPU
+        the matrix form where there are few features, else the plain one.
+
+    Returns:
+      (N, H, W, features).
+
+    Raises:
+      ValueError: if shapes do not fit, or for an unknown form.
+    """
+    _check(x, kernel, form, 3)
+    count, height, width, channels = x.shape
+    features = kernel.shape[-1]
+    if form == "auto":
+        form = "matrix" if features <= 4 and jax.default_backend() == "cpu" else "plain"
+    if form == "plain":
+        return jax.lax.conv_general_dilated(
+            x, kernel, (1, 1), ((1, 1), (1, 1)), dimension_numbers=_NHWC
+        )
+    matrix = kernel.transpose(2, 0, 1, 3).reshape(channels, 9 * features)
+    parts = _product(x, matrix).reshape(count, height, width, 3, 3, features)
+    parts = jnp.pad(parts, ((0, 0), (1, 1), (1, 1), (0, 0), (0, 0), (0, 0)))
+    places = [(a, b) for a in range(3) for b in range(3)]
+    return sum(parts[:, a : a + height, b : b + width, a, b] for a, b in places)
+
+
 class _Resampling(nn.Module):
-    """A kernel and a bias around `conv_down` or `conv_up`."""
+    """A kernel and a bias around one of the functions above."""
 
     features: int
     form: str = "auto"
     function: Callable = conv_down
+    side: int = 4
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
         init = nn.initializers.variance_scaling(1 / 3, "fan_in", "uniform")
-        kernel = self.param("kernel", init, (4, 4, x.shape[-1], self.features), jnp.float32)
+        shape = (self.side, self.side, x.shape[-1], self.features)
+        kernel = self.param("kernel", init, shape, jnp.float32)
         bias = self.param("bias", nn.initializers.zeros, (self.features,), jnp.float32)
         x, kernel, bias = nn.dtypes.promote_dtype(x, kernel, bias, dtype=x.dtype)
         return self.function(x, kernel, form=self.form) + bias
@@ -134,6 +175,13 @@ class ConvUp(_Resampling):
     """Doubles the sides, with bias; parameters `kernel` (4, 4, C, features) and `bias`."""
 
     function: Callable = conv_up
+
+
+class ConvSame(_Resampling):
+    """Keeps the sides, with bias; parameters `kernel` (3, 3, C, features) and `bias`."""
+
+    function: Callable = conv_same
+    side: int = 3
 
 
 def batch_norm(name: str, dtype=None) -> nn.BatchNorm:

@@ -1,0 +1,1 @@
+"""Short PyTorch twins of our models and steps, to compare with."""
