@@ -151,8 +151,10 @@ def main(options: Options) -> list[dict]:
         )
     print_table([{k: v if k == "method" else f"{v:.2f}" for k, v in r.items()} for r in rows])
     about = {**facts(), "torch": torch.__version__, "torch threads": torch.get_num_threads()}
-    print(f"gradients {apart:.1e} apart; {about['device']}; {about['versions']}; torch "
-          f"{about['torch']}, {about['torch threads']} threads")
+    print(
+        f"gradients {apart:.1e} apart; {about['device']}; {about['versions']}; torch "
+        f"{about['torch']}, {about['torch threads']} threads"
+    )
     if options.output:
         result = {"rows": rows, "batch": options.batch, "gradients apart": apart, **about}
         options.output.parent.mkdir(parents=True, exist_ok=True)

@@ -42,7 +42,7 @@ PRESETS = {
         "train_batch": 64,
         "decay": True,
         "judge_steps": 900,
-        "steps": 40,
+        "steps": 25,
         "samples": 5000,
         "rebound_steps": 20,
     },
@@ -90,6 +90,9 @@ class Options:
     """The folder of the trained models, with one of each forget set inside."""
     redirect_steps: int = 5
     """Most steps of the redirect."""
+    redirect_share: float = 0.1
+    """Largest share of the forgotten that the redirect leaves anywhere in latent space;
+    smaller forgets more and changes more of what is retained."""
     anchor_weight: float = 1.0
     """How much the redirect holds on to retained outputs."""
     norm: Literal["batch", "running"] = "batch"
@@ -110,6 +113,8 @@ class Options:
     """Stop when the guide takes fewer than this fraction of 128 samples for forgotten."""
     save_every: int = 25
     """Unlearning steps between two checkpoints."""
+    train_save_every: int = 250
+    """Training steps between two checkpoints."""
     inception: Path | None = None
     """Inception-v3 weights for FID (npz or safetensors, names of pt_inception-2015-12-05)."""
     side: int = 64
@@ -143,7 +148,8 @@ SHARED = (
     *("data", "data_dir", "seed", "side", "dtype", "learning_rate", "channels", "latents"),
     *("crop", "epochs", "train_batch", "decay", "judge_steps"),
 )
-FREE = ("out", "cache_dir", "stage", "preset", "method", "seeds", "save_every", "inception")
+FREE = ("out", "cache_dir", "stage", "preset", "method", "seeds", "save_every")
+FREE = (*FREE, "train_save_every", "inception")
 
 
 def resolve(options: Options) -> Options:
@@ -182,7 +188,7 @@ def unlearn(options: Options, lab: Lab, folder: common.RunFolder, original) -> d
     """
     fields = {field.name for field in dataclasses.fields(Protocol)}
     protocol = Protocol(**{k: v for k, v in vars(options).items() if k in fields})
-    model = face_model(lab.vae, original, lab.train, lab.split)
+    model = face_model(lab.vae, original, lab.train, lab.split, options.redirect_share)
     results = {}
     for name in options.method:
         method = uno.methods.get_method(name)

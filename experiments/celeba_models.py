@@ -13,8 +13,6 @@ import uno_jax as uno
 from experiments import common, training
 from uno_jax import data, models
 
-SAVE_EVERY = 250
-
 
 class Classifier(NamedTuple):
     """A trained classifier of attributes.
@@ -61,7 +59,7 @@ def classifier(options, folder: common.RunFolder, faces: data.Faces, name: str) 
         steps=options.judge_steps,
         learning_rate=1e-3,
         key=jax.random.fold_in(jax.random.key(options.seed), 1 + number),
-        save_every=SAVE_EVERY,
+        save_every=options.train_save_every,
     )
     return Classifier(
         jax.jit(lambda images: model.apply({"params": params}, images)),
@@ -87,7 +85,7 @@ def trained_vae(
         faces, indices, batch_size=options.train_batch, seed=options.seed, flip=True
     )
     return common.train_or_restore(
-        folder, name, step, state, batches, steps=steps, save_every=SAVE_EVERY
+        folder, name, step, state, batches, steps=steps, save_every=options.train_save_every
     )
 
 

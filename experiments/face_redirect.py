@@ -9,15 +9,18 @@ import uno_jax as uno
 from experiments.vae_methods import Model
 from uno_jax import data, models
 
-BATCH = 256  # latents of each side; half of them for the line search
+DEPTH = 2  # of the decoder's transposed convolutions, those that move
+SCALE = 0.3  # standard deviation of an activation behind them
+BATCH = 1024  # latents of each side; half of them for the line search
 
 
 def face_terms(vae: models.ConvVAE, original: uno.TrainState, anchor_weight: float):
     """Returns the anchor and the redirect term of a decoder.
 
-    Both ask that `batch["latents"]` be drawn as the original draws
-    `batch["shifted"]`, batch norm frozen, pictures with a variance of 1/2 a pixel as in
-    the training loss. The decoder alone moves.
+    Both ask that `batch["latents"]` give the activations that `batch["shifted"]` gave,
+    behind the decoder's first two transposed convolutions, batch norm frozen. Only what
+    lies before takes part: what the rest of the decoder draws of given activations is as
+    it was, and a Gauss-Newton product does not pass through its large layers.
 
     Args:
       vae: the VAE.
@@ -28,19 +31,19 @@ def face_terms(vae: models.ConvVAE, original: uno.TrainState, anchor_weight: flo
       (retain term, forget term) for `uno.make_matching_step`.
     """
 
-    def draw(params, latents):
+    def features(params, latents):
         variables = {"params": params, "batch_stats": original.model_state}
-        return vae.apply(variables, latents, method="decode")
+        return vae.apply(variables, latents, DEPTH, method="features")
 
     def outputs_fn(params, batch, key):
         del key
-        return draw(params, batch["latents"])
+        return features(params, batch["latents"])
 
     def target_fn(batch, key):
         del key
-        return draw(original.params, batch["shifted"])
+        return features(original.params, batch["shifted"])
 
-    family = uno.gaussian(scale=0.5**0.5)
+    family = uno.gaussian(SCALE)
     return (
         uno.match(outputs_fn, target_fn, family, weight=anchor_weight),
         uno.match(outputs_fn, target_fn, family),
@@ -59,7 +62,11 @@ def encode_faces(vae: models.ConvVAE, original: uno.TrainState, faces: data.Face
 
 
 def face_model(
-    vae: models.ConvVAE, original: uno.TrainState, faces: data.Faces, split: data.Split
+    vae: models.ConvVAE,
+    original: uno.TrainState,
+    faces: data.Faces,
+    split: data.Split,
+    share: float = 0.1,
 ) -> Model:
     """The model to unlearn, with the data on both sides and its redirect.
 
@@ -68,6 +75,8 @@ def face_model(
       original: its state before unlearning.
       faces: training examples.
       split: what to retain and what to forget.
+      share: largest share of the forgotten that the redirect leaves anywhere, see
+        `data.latent_shift`.
 
     Returns:
       What `vae_methods.prepare` makes ready to run.
@@ -76,7 +85,7 @@ def face_model(
 
     def redirect(anchor_weight):
         posterior = encode_faces(vae, original, faces)
-        shift = data.latent_shift(*posterior, forget)
+        shift = data.latent_shift(*posterior, forget, share=share)
 
         def streams(seed):
             sides = data.shifted_latents(shift, *posterior, forget, seed=seed)

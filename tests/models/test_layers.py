@@ -102,3 +102,34 @@ def test_mistakes_are_named():
         layers.conv_down(x[:, :3], kernel)
     with pytest.raises(ValueError, match=r"got \(1, 4, 4, 2\) and \(4, 4, 3, 2\)"):
         layers.conv_down(x[..., :2], kernel)
+
+
+def same_problem(shape):
+    x, kernel = problem(shape)
+    return x, kernel[:3, :3]
+
+
+@pytest.mark.parametrize("form", ["plain", "matrix"])
+@hypothesis.settings(max_examples=10, deadline=None)
+@hypothesis.given(SHAPES)
+def test_same_equals_the_sum(form, shape):
+    x, kernel = same_problem(shape)
+    n, h, w, _ = x.shape
+    expected = np.zeros((n, h, w, kernel.shape[-1]))
+    for i, j, a, b in np.ndindex(h, w, 3, 3):
+        p, q = i + a - 1, j + b - 1
+        if 0 <= p < h and 0 <= q < w:
+            expected[:, i, j] += np.asarray(x[:, p, q] @ kernel[a, b])
+    got = layers.conv_same(x, kernel, form=form)
+    np.testing.assert_allclose(got, expected, rtol=1e-5, atol=1e-4)
+
+
+def test_gradients_and_hessian_products_of_same_agree():
+    arguments, vector = same_problem((3, 4, 6, 5, 2)), same_problem((3, 4, 6, 5, 2))
+
+    def derivatives(form):
+        gradient = jax.grad(lambda both: jnp.sum(jnp.sin(layers.conv_same(*both, form=form))))
+        return gradient(arguments), jax.jvp(gradient, (arguments,), (vector,))[1]
+
+    for a, b in zip(*(jax.tree.leaves(derivatives(f)) for f in ("plain", "matrix")), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5 * np.abs(b).max())

@@ -15,13 +15,13 @@ from uno_jax.data.faces import (  # noqa: E402
     load_faces,
     to_floats,
 )
-from uno_jax.data.latent_shift import (  # noqa: E402
+from uno_jax.data.redirect import LatentRedirect, latent_redirect  # noqa: E402
+from uno_jax.data.selection import Split, split_by_label, split_by_mask  # noqa: E402
+from uno_jax.data.shift import (  # noqa: E402
     LatentShift,
     latent_shift,
     shifted_latents,
 )
-from uno_jax.data.redirect import LatentRedirect, latent_redirect  # noqa: E402
-from uno_jax.data.selection import Split, split_by_label, split_by_mask  # noqa: E402
 from uno_jax.data.sources import SOURCES, Source, flatten, load  # noqa: E402
 
 __all__ = [

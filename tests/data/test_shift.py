@@ -30,20 +30,20 @@ def test_the_share_is_bayes_rule_of_two_gaussians(posterior):
     np.testing.assert_allclose(shift.contest(z), odds / (1 + odds), atol=0.03)
 
 
-def test_the_forgotten_move_to_where_the_retained_are(posterior):
+def test_no_latent_keeps_more_than_the_share(posterior):
     mean, _, forget = posterior
-    shift = data.latent_shift(*posterior, region=(0.1, 0.5))
+    shift = data.latent_shift(*posterior, share=0.1)
     rng = np.random.default_rng(2)
     z = mean + 0.5 * rng.normal(size=mean.shape)
     moved = shift(z)
-    inside = shift.contest(z) > 0.5
-    np.testing.assert_allclose(moved[inside], (z - shift.difference)[inside], atol=1e-5)
-    outside = shift.contest(z) < 0.1
-    np.testing.assert_allclose(moved[outside], z[outside], atol=1e-6)
     assert moved.dtype == np.float32
-    before, after = shift.contest(z[forget]).mean(), shift.contest(moved[forget]).mean()
-    assert before > 0.6
-    assert after < 0.15
+    before, after = shift.contest(z), shift.contest(moved)
+    np.testing.assert_allclose(after, np.minimum(before, 0.1), atol=1e-5)
+    np.testing.assert_allclose(moved[before < 0.1], z[before < 0.1], atol=1e-6)
+    # Along the difference alone: nothing else about a latent changes.
+    steps = (z - moved) @ shift.difference / (shift.difference @ shift.difference)
+    np.testing.assert_allclose(moved, z - steps[:, None] * shift.difference, atol=1e-5)
+    assert (steps[forget] > 0.05).mean() > 0.9
 
 
 def test_both_sides_are_sampled_with_their_counterparts(posterior):
@@ -64,5 +64,5 @@ def test_mistakes_are_named(posterior):
         data.latent_shift(mean, log_variance, forget.astype(int))
     with pytest.raises(ValueError, match="both kinds, got 0 to forget"):
         data.latent_shift(mean, log_variance, np.zeros_like(forget))
-    with pytest.raises(ValueError, match="begin < complete"):
-        data.latent_shift(*posterior, region=(0.5, 0.1))
+    with pytest.raises(ValueError, match="between 0 and 1, got 1"):
+        data.latent_shift(*posterior, share=1)

@@ -13,13 +13,13 @@ class LatentShift(NamedTuple):
       direction: (K,) :math:`w = \Sigma^{-1} \delta`.
       offset: :math:`b`, so that :math:`w^\top z + b` is the log odds of the forgotten.
       difference: (K,) :math:`\delta = \mu_f - \mu_r`, of the two means.
-      region: c at which the shift begins and at which it is complete.
+      share: largest c that is left, in (0, 1).
     """
 
     direction: np.ndarray
     offset: float
     difference: np.ndarray
-    region: tuple[float, float]
+    share: float
 
     def contest(self, latents: np.ndarray) -> np.ndarray:
         """c(z), the share of the forgotten at each of (N, K) latents, (N,) in [0, 1]."""
@@ -27,9 +27,10 @@ class LatentShift(NamedTuple):
 
     def __call__(self, latents: np.ndarray) -> np.ndarray:
         """The counterparts, (N, K) float32, of (N, K) latents; themselves outside."""
-        begin, complete = self.region
-        share = np.clip((self.contest(latents) - begin) / (complete - begin), 0.0, 1.0)
-        return (latents - share[:, None] * self.difference).astype(np.float32)
+        odds = latents @ self.direction + self.offset
+        excess = np.maximum(odds - special.logit(self.share), 0.0)
+        steps = excess / (self.direction @ self.difference)
+        return (latents - steps[:, None] * self.difference).astype(np.float32)
 
 
 def latent_shift(
@@ -37,7 +38,7 @@ def latent_shift(
     log_variance: np.ndarray,
     forget: np.ndarray,
     *,
-    region: tuple[float, float] = (0.1, 0.5),
+    share: float = 0.1,
 ) -> LatentShift:
     r"""Finds the forgotten region as a linear discriminant of the posteriors.
 
@@ -47,23 +48,28 @@ def latent_shift(
     .. math:: c(z) = \sigma(w^\top z + b), \quad w = \Sigma^{-1} \delta, \quad
       \delta = \mu_f - \mu_r
 
-    and z - δ is what z would be among the retained: subtracting δ takes one Gaussian to
-    the other. The counterpart is :math:`T(z) = z - s(c)\, \delta`, where s rises from 0
-    to 1 as c passes through `region`. Neighbours, as in `latent_redirect`, mean nothing
-    in a hundred dimensions; two means and a covariance do.
+    and δ is the way from one side to the other that changes nothing else: subtracting it
+    takes one Gaussian to the other. The counterpart is the first latent on that way where
+    the share has fallen to `share`,
+
+    .. math:: T(z) = z - \frac{\max(w^\top z + b - \operatorname{logit}(\text{share}),\, 0)}
+      {w^\top \delta}\, \delta
+
+    Neighbours, as in `latent_redirect`, mean nothing in a hundred dimensions; two means
+    and a covariance do.
 
     Args:
       mean: (M, K) posterior means of the training examples, original encoder.
       log_variance: (M, K) posterior log variances.
       forget: (M,) bool, true for examples to forget.
-      region: c at which the shift begins and at which it is complete,
-        0 <= begin < complete <= 1.
+      share: largest share of the forgotten that is left anywhere, in (0, 1). Smaller
+        forgets more and changes more of what is retained.
 
     Returns:
       A `LatentShift`.
 
     Raises:
-      ValueError: if shapes do not fit, a side is empty, or the region is no interval.
+      ValueError: if shapes do not fit, a side is empty, or `share` is out of range.
 
     Examples:
       >>> import numpy as np
@@ -71,8 +77,8 @@ def latent_shift(
       >>> mean = np.array([[-2.0, 0], [-2, 1], [2, 0], [2, 1]])
       >>> shift = data.latent_shift(mean, np.zeros((4, 2)), np.array([0, 0, 1, 1], bool))
       >>> shift(np.array([[2.0, 0.3], [-2.0, 0.3]])).round(2)
-      array([[-2. ,  0.3],
-             [-2. ,  0.3]], dtype=float32)
+      array([[-0.55,  0.3 ],
+             [-2.  ,  0.3 ]], dtype=float32)
     """
     forget = np.asarray(forget)
     if (
@@ -90,9 +96,8 @@ def latent_shift(
             f"latent_shift: expected examples of both kinds, got {forget.sum()} to forget "
             f"of {len(forget)}."
         )
-    begin, complete = region
-    if not 0 <= begin < complete <= 1:
-        raise ValueError(f"region: expected 0 <= begin < complete <= 1, got {region}.")
+    if not 0 < share < 1:
+        raise ValueError(f"share: expected a number between 0 and 1, got {share}.")
     mean = np.asarray(mean, np.float64)
     centres = mean[~forget].mean(axis=0), mean[forget].mean(axis=0)
     within = mean - np.where(forget[:, None], centres[1], centres[0])
@@ -100,9 +105,8 @@ def latent_shift(
     covariance = within.T @ within / len(mean) + np.diag(spread)
     difference = centres[1] - centres[0]
     direction = linalg.solve(covariance, difference, assume_a="pos")
-    share = forget.mean()
-    offset = special.logit(share) - 0.5 * direction @ (centres[0] + centres[1])
-    return LatentShift(direction, float(offset), difference, (begin, complete))
+    offset = special.logit(forget.mean()) - 0.5 * direction @ (centres[0] + centres[1])
+    return LatentShift(direction, float(offset), difference, share)
 
 
 def shifted_latents(
@@ -132,9 +136,8 @@ def shifted_latents(
       (retain, forget), each `{"latents", "shifted"}`, (count, K) float32.
     """
     rng = np.random.default_rng(seed)
-    begin, _ = shift.region
     drawn = rng.normal(size=(4 * count, mean.shape[1]))
-    inside = shift.contest(drawn) > begin
+    inside = shift.contest(drawn) > shift.share
     sides = []
     for rows, at in ((~forget, ~inside), (forget, inside)):
         free = drawn[at][: int(prior * count)]
