@@ -1,4 +1,5 @@
 # make demo: an unlearned MNIST model and its report in runs/mnist-demo/
+# make celeba: a VAE of faces that forgets Male, then Eyeglasses, in runs/celeba/ (TFDS_DATA_DIR)
 # make test: linters, import contracts and the test suite
 # make lock: refresh requirements.lock from the registry
 
@@ -6,7 +7,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test lint lock clean
+.PHONY: demo celeba test lint lock clean
 
 $(BIN)/python:
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed")'
@@ -18,12 +19,20 @@ $(VENV)/.experiments: requirements.lock pyproject.toml | $(BIN)/python
 	$(BIN)/python -m pip install --quiet --constraint requirements.lock --editable '.[experiments]'
 	touch $@
 
+$(VENV)/.tfds: requirements.lock pyproject.toml | $(BIN)/python
+	$(BIN)/python -m pip install --quiet --constraint requirements.lock --editable '.[experiments,tfds]'
+	touch $@ $(VENV)/.experiments
+
 $(VENV)/.test: requirements.lock pyproject.toml | $(BIN)/python
 	$(BIN)/python -m pip install --quiet --constraint requirements.lock --editable '.[test]'
-	touch $@ $(VENV)/.experiments
+	touch $@ $(VENV)/.experiments $(VENV)/.tfds
 
 demo: $(VENV)/.experiments
 	$(BIN)/python -m experiments.mnist --out runs/mnist-demo
+
+celeba: $(VENV)/.tfds
+	$(BIN)/python -m experiments.celeba --data celeb_a+celeb_a_half --seeds 1 --forget Male
+	$(BIN)/python -m experiments.celeba --data celeb_a+celeb_a_half --seeds 1 --forget Eyeglasses
 
 lint: $(VENV)/.test
 	$(BIN)/ruff check .
