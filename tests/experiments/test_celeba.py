@@ -47,6 +47,18 @@ def places(tmp_path_factory):
     return root
 
 
+@pytest.fixture(autouse=True, scope="module")
+def compile_once(places):
+    """Programs compiled by one test serve the next, and the processes it starts."""
+    names = ("jax_compilation_cache_dir", "jax_persistent_cache_min_compile_time_secs")
+    before = [getattr(jax.config, name) for name in names]
+    for name, value in zip(names, (str(places / "xla"), 0.5), strict=True):
+        jax.config.update(name, value)
+    yield
+    for name, value in zip(names, before, strict=True):
+        jax.config.update(name, value)
+
+
 def test_all_stages_on_the_folder_with_an_expression_then_a_person(places):
     options = dataclasses.replace(
         TINY,
@@ -135,11 +147,10 @@ def command(places, out, *extra):
 
 
 def start(places, out):
-    environment = {**os.environ, "JAX_COMPILATION_CACHE_DIR": str(places / "xla")}
     return subprocess.Popen(
         command(places, out),
         cwd=ROOT,
-        env={k: v for k, v in environment.items() if k != "XLA_FLAGS"},
+        env={**os.environ, "JAX_COMPILATION_CACHE_DIR": str(places / "xla")},
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
         text=True,
@@ -170,7 +181,8 @@ def test_a_killed_run_ends_where_an_uninterrupted_one_does(places):
     for name in ("checkpoints/before", "Male/checkpoints/surgery-0", "Male/checkpoints/redirect-0"):
         a, b = (ocp.load(out / name) for out in (killed, whole))
         jax.tree.map(np.testing.assert_array_equal, a, b)
-    rows = [json.loads(line) for line in (whole / "Male" / "metrics.jsonl").open()]
+    lines = (whole / "Male" / "metrics.jsonl").read_text().splitlines()
+    rows = [json.loads(line) for line in lines]
     assert [r["step"] for r in rows if r["stage"] == "surgery-0"] == list(range(1, 41))
 
 
