@@ -25,7 +25,7 @@ from typing import Literal
 import jax
 
 import uno_jax as uno
-from experiments import celeba_models, celeba_report, common
+from experiments import celeba_models, celeba_report, common, resumable
 from experiments.celeba_lab import Lab, Target
 from experiments.face_redirect import face_model
 from experiments.vae_methods import Protocol, prepare
@@ -196,7 +196,7 @@ def unlearn(options: Options, lab: Lab, folder: common.RunFolder, original) -> d
         results[name] = []
         for seed in range(options.seed, options.seed + options.seeds):
             begin = time.perf_counter()
-            result = common.unlearn_or_restore(
+            result = resumable.unlearn_or_restore(
                 folder,
                 f"{name}-{seed}",
                 job.step,

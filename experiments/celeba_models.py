@@ -10,7 +10,7 @@ import numpy as np
 import optax
 
 import uno_jax as uno
-from experiments import common, training
+from experiments import common, resumable, training
 from uno_jax import data, models
 
 
@@ -84,7 +84,7 @@ def trained_vae(
     batches = data.face_batches(
         faces, indices, batch_size=options.train_batch, seed=options.seed, flip=True
     )
-    return common.train_or_restore(
+    return resumable.train_or_restore(
         folder, name, step, state, batches, steps=steps, save_every=options.train_save_every
     )
 

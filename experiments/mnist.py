@@ -24,7 +24,7 @@ import numpy as np
 import tyro
 
 import uno_jax as uno
-from experiments import common, mnist_report, published, redirect, training
+from experiments import common, mnist_report, published, redirect, resumable, training
 from experiments.vae_methods import Protocol, prepare
 from uno_jax import data, metrics, models
 
@@ -80,7 +80,7 @@ class Options:
 def train_vae(options, folder, name, model, train, indices=None) -> uno.TrainState:
     """Trains the VAE on all examples, or on some."""
     step, state = training.fresh_vae(model, options.seed, options.learning_rate)
-    return common.train_or_restore(
+    return resumable.train_or_restore(
         folder,
         name,
         step,
@@ -103,7 +103,7 @@ def unlearn(options, folder, method, model, guide, look) -> uno.Result:
         steps, forgotten = options.redirect_steps, uno.settled(options.redirect_tolerance)
     else:
         steps, forgotten = options.steps, lambda row: row["guide_fraction"] < options.stop_below
-    return common.unlearn_or_restore(
+    return resumable.unlearn_or_restore(
         folder,
         f"after-{method.name}",
         job.step,

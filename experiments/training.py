@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import optax
 
 import uno_jax as uno
-from experiments import common
+from experiments import common, resumable
 from uno_jax import data, models
 
 
@@ -44,7 +44,7 @@ def fit(
       Its parameters.
     """
     tx = optax.adam(optax.cosine_decay_schedule(learning_rate, steps))
-    state = common.train_or_restore(
+    state = resumable.train_or_restore(
         folder,
         name,
         uno.make_training_step(loss_fn, tx),
