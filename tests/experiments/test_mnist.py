@@ -58,7 +58,7 @@ def test_everything_is_written(finished):
     stages = {
         json.loads(line)["stage"] for line in (out / "metrics.jsonl").read_text().splitlines()
     }
-    assert {"before", "unlearn-uno", "unlearn-surgery"} <= stages
+    assert {"before", "after-uno", "after-surgery"} <= stages
 
 
 def test_the_report_stands_alone_and_says_what_the_figures_say(finished):
