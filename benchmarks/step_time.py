@@ -38,7 +38,7 @@ def compile_steps(batch: int) -> dict:
     retain, forget = ({"image": jnp.asarray(part)} for part in images)
     ones = jax.tree.map(jnp.ones_like, variables["params"])
     compiled = {}
-    for method in uno.methods.METHODS.values():
+    for method in map(uno.methods.get_method, uno.methods.UNCONDITIONAL):
         if method.matches:
             continue
         tx = method.build(optax.adam(1e-3), second_moment=ones)

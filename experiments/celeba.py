@@ -31,7 +31,7 @@ from experiments.face_redirect import face_model
 from experiments.vae_methods import Protocol, prepare
 from uno_jax import data
 
-MethodName = Literal[tuple(uno.methods.METHODS)]
+MethodName = Literal[uno.methods.UNCONDITIONAL]
 DataName = Literal[data.FACE_SOURCES]
 PRESETS = {
     "small": {

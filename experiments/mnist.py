@@ -28,7 +28,7 @@ from experiments import common, mnist_report, published, redirect, resumable, tr
 from experiments.vae_methods import Protocol, prepare
 from uno_jax import data, metrics, models
 
-MethodName = Literal[tuple(uno.methods.METHODS)]
+MethodName = Literal[uno.methods.UNCONDITIONAL]
 
 
 @dataclasses.dataclass(frozen=True)

@@ -107,7 +107,8 @@ OURS = Protocol(norm="running", warm=True)
 
 def all_rows(options: Options) -> list[Row]:
     """The rows, longest first, so that two processes end together."""
-    gradient = [m for m in uno.methods.METHODS.values() if not m.matches]
+    rows_of_methods = map(uno.methods.get_method, uno.methods.UNCONDITIONAL)
+    gradient = [m for m in rows_of_methods if not m.matches]
     rows = [Row("retrained", "retrain")]
     rows += [Row(name, name) for name in ("redirect", "redirect-diagonal")]
     rows += [Row(f"digit-{digit}", "redirect", digit=digit) for digit in options.digits]

@@ -108,8 +108,10 @@ def prepare(
       A `Job`.
 
     Raises:
-      ValueError: if the hat is asked for without a classifier.
+      ValueError: if the hat is asked for without a classifier, or the method needs labels.
     """
+    if "labels" in method.needs:
+        raise ValueError(f"{method.name}: expected a conditional model, got a VAE without labels.")
     vae, original, split, batches, make_redirect = model
     if method.matches:
         # It asks no classifier and has no Adam in it.

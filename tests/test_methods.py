@@ -52,6 +52,10 @@ def test_every_row_takes_two_steps_along_its_formula(name):
             "ascent-descent": r if turn else -f,
             "orthogonal-ascent": r - np.linalg.norm(r) * across / np.linalg.norm(across),
             "salun": salient * (r - f),
+            # The same direction; what they descend is another loss, see tests/objectives.
+            "salun-relabel": salient * r,
+            "esd-x": f,
+            "esd-u": f,
             "selective-amnesia": r + f + PULL * flat(fisher) * (flat(p) - flat(start)),
             "retain-descent": r,
             "recalibration": 0 * r,

@@ -7,6 +7,8 @@ the step and loop around them. The rest is imported by its own name, for example
 
 from uno_jax import methods
 from uno_jax._version import __version__
+from uno_jax.objectives.erasing import erasing_loss
+from uno_jax.objectives.exchange import exchange_loss, relabelling_loss
 from uno_jax.objectives.families import Family, bernoulli, diagonal_gaussian, gaussian
 from uno_jax.objectives.hat import hat_divergence, hat_loss
 from uno_jax.objectives.matching import Term, anchor, curvature, match
@@ -14,10 +16,12 @@ from uno_jax.training.loop import Result, print_progress, settled, train, unlear
 from uno_jax.training.matching import make_matching_step
 from uno_jax.training.state import TrainState, copy_state, create_state
 from uno_jax.training.step import make_training_step, make_unlearning_step
+from uno_jax.training.subset import Subset, join, trainable, with_frozen
 from uno_jax.training.warm import second_moment, warm_adam
 from uno_jax.transforms.added_loss import AddedLossState, add_loss
 from uno_jax.transforms.alternation import AlternateState, alternate
 from uno_jax.transforms.ascent import add_forget, ascend, ascend_orthogonally
+from uno_jax.transforms.averaging import AverageState, average_params
 from uno_jax.transforms.gauss_newton import GaussNewtonState, scale_by_gauss_newton
 from uno_jax.transforms.line_search import LineSearchState, line_search
 from uno_jax.transforms.orthogonalize import OrthogonalizeState, orthogonalize
@@ -34,6 +38,7 @@ from uno_jax.trees import accept_masked
 __all__ = [
     "AddedLossState",
     "AlternateState",
+    "AverageState",
     "Family",
     "GaussNewtonState",
     "LineSearchState",
@@ -42,6 +47,7 @@ __all__ = [
     "PullState",
     "Result",
     "SaliencyState",
+    "Subset",
     "Term",
     "TrainState",
     "__version__",
@@ -52,14 +58,18 @@ __all__ = [
     "anchor",
     "ascend",
     "ascend_orthogonally",
+    "average_params",
     "bernoulli",
     "copy_state",
     "create_state",
     "curvature",
     "diagonal_gaussian",
+    "erasing_loss",
+    "exchange_loss",
     "gaussian",
     "hat_divergence",
     "hat_loss",
+    "join",
     "keep_salient",
     "line_search",
     "make_matching_step",
@@ -72,6 +82,7 @@ __all__ = [
     "print_progress",
     "project_out",
     "pull_to_start",
+    "relabelling_loss",
     "saliency_mask",
     "scale_by_gauss_newton",
     "scale_by_second_moment",
@@ -79,6 +90,8 @@ __all__ = [
     "settled",
     "surgery",
     "train",
+    "trainable",
     "unlearn",
     "warm_adam",
+    "with_frozen",
 ]

@@ -47,7 +47,11 @@ class Method(NamedTuple):
       products: Hessian-vector (or Gauss-Newton) products per step.
       source: where the method comes from.
       needs: what it needs beyond two batches: `"second_moment"`, `"surrogate"` (a forget
-        loss and retain batches of its own).
+        loss and retain batches of its own), `"labels"` (a conditional model), `"relabelling"`
+        (`uno.relabelling_loss` in the retain loss), `"erasing"` (`uno.erasing_loss` as the
+        forget loss).
+      moves: which parameters the method trains: `"all"`; `"conditioning"`, those through
+        which the label comes in; `"rest"`, the others.
       matches: whether the method descends a matching objective, with
         `make_matching_step`, rather than the losses of `make_unlearning_step`.
     """
@@ -61,6 +65,7 @@ class Method(NamedTuple):
     source: str
     needs: tuple[str, ...] = ()
     matches: bool = False
+    moves: str = "all"
 
     def build(
         self,
@@ -202,14 +207,45 @@ METHODS: dict[str, Method] = {
         ),
         Method(
             "salun",
-            # Its relabelling needs labels, which an unconditional model does not have:
-            # the mask is put on the joint descent and ascent instead.
+            # For models without labels: the mask on the joint descent and ascent.
             lambda setting: optax.chain(add_forget(-1.0), keep_salient(0.5)),
             "retain",
             "descend m ⊙ (g_r − g_f), m where |g_f| is largest",
             2,
             0,
             "arXiv 2310.12508",
+        ),
+        Method(
+            "salun-relabel",
+            lambda setting: keep_salient(0.5),
+            "retain",
+            "descend m ⊙ ∇(L_r + relabelling), m where |g_f| is largest",
+            2,
+            0,
+            "arXiv 2310.12508",
+            needs=("labels", "relabelling"),
+        ),
+        Method(
+            "esd-x",
+            lambda setting: optax.identity(),
+            "forget",
+            "descend ∇|f_f − f_∅⁰ + η (f_f⁰ − f_∅⁰)|², conditioning alone",
+            1,
+            0,
+            "arXiv 2303.07345",
+            needs=("labels", "erasing"),
+            moves="conditioning",
+        ),
+        Method(
+            "esd-u",
+            lambda setting: optax.identity(),
+            "forget",
+            "the same, all but the conditioning",
+            1,
+            0,
+            "arXiv 2303.07345",
+            needs=("labels", "erasing"),
+            moves="rest",
         ),
         Method(
             "selective-amnesia",
@@ -243,6 +279,10 @@ METHODS: dict[str, Method] = {
         ),
     )
 }
+
+
+UNCONDITIONAL = tuple(name for name, row in METHODS.items() if "labels" not in row.needs)
+"""Names of the methods that a model without labels can use."""
 
 
 def get_method(name: str) -> Method:

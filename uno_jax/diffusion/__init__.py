@@ -6,6 +6,7 @@ from uno_jax.diffusion.denoising import (
     add_noise,
     denoise,
     guided_output,
+    outputs,
     target,
 )
 from uno_jax.diffusion.losses import make_diffusion_loss, variational_bound
@@ -32,6 +33,7 @@ __all__ = [
     "guided_output",
     "linear",
     "make_diffusion_loss",
+    "outputs",
     "run",
     "sample",
     "sampling_times",

@@ -111,6 +111,15 @@ def output(diffusion: Diffusion, params, noisy, times, labels) -> jax.Array:
     return result.astype(jnp.float32)
 
 
+def outputs(diffusion: Diffusion) -> Callable:
+    """Returns `outputs_fn(params, noisy, times, labels)`, the prediction without variances."""
+
+    def outputs_fn(params, noisy, times, labels):
+        return mean_part(diffusion, output(diffusion, params, noisy, times, labels))
+
+    return outputs_fn
+
+
 def mean_part(diffusion: Diffusion, result: jax.Array) -> jax.Array:
     """The output without its channels of variance."""
     return jnp.split(result, 2, axis=-1)[0] if diffusion.learned_variance else result

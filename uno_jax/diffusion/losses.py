@@ -70,7 +70,9 @@ def make_diffusion_loss(
         none = 0 if diffusion.null_label is None else diffusion.null_label
         labels = batch["label"] if conditional else jnp.full(count, none)
         if conditional and label_dropout:
-            labels = jnp.where(jax.random.bernoulli(drop_key, label_dropout, (count,)), none, labels)
+            labels = jnp.where(
+                jax.random.bernoulli(drop_key, label_dropout, (count,)), none, labels
+            )
         noisy = add_noise(diffusion.schedule, images, times, noise)
         result = output(diffusion, params, noisy, times, labels)
         error = mean_part(diffusion, result) - target(diffusion, images, noise, times)

@@ -5,7 +5,7 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 
-from uno_jax.diffusion.denoising import Denoised, Diffusion, denoise
+from uno_jax.diffusion.denoising import Denoised, Diffusion, along, denoise
 from uno_jax.diffusion.schedules import Schedule, sampling_times
 
 SAMPLERS = ("ddpm", "ddim", "dpm")
@@ -20,6 +20,7 @@ def run(
     sampler: str = "dpm",
     steps: int = 25,
     eta: float = 0.0,
+    stop: jax.Array | None = None,
 ) -> jax.Array:
     r"""Goes from noise to an image, given any denoiser.
 
@@ -40,6 +41,8 @@ def run(
       sampler: `"ddpm"`, `"ddim"` or `"dpm"`.
       steps: number of times, evenly spaced.
       eta: randomness of DDIM, 0 for none and 1 for that of DDPM.
+      stop: (N,) int, how many of the steps each example makes; `None` for all. An example
+        that stops after k < `steps` is a noisy one of time `sampling_times(...)[k]`.
 
     Returns:
       (N, ...) float32.
@@ -54,7 +57,9 @@ def run(
     if sampler not in SAMPLERS:
         raise ValueError(f"sampler: expected one of {SAMPLERS}, got {sampler!r}.")
     times = sampling_times(schedule, steps)
-    signals, sigmas = (jnp.asarray(f(times), jnp.float32) for f in (schedule.signal, schedule.noise))
+    signals, sigmas = (
+        jnp.asarray(f(times), jnp.float32) for f in (schedule.signal, schedule.noise)
+    )
     # Behind the last time comes the clean image.
     next_signals = jnp.append(signals[1:], 1.0)
     next_sigmas = jnp.append(sigmas[1:], 0.0)
@@ -62,16 +67,18 @@ def run(
     advance = {"ddpm": _ddpm, "ddim": _ddim(eta), "dpm": _dpm}[sampler]
 
     def step(carry, at):
-        time, key, marginals = at
+        index, time, key, marginals = at
         x, memory = carry
-        return advance(x, memory, denoise_fn(x, time), marginals, key), None
+        further, memory = advance(x, memory, denoise_fn(x, time), marginals, key)
+        x = further if stop is None else jnp.where(along(index < stop, x), further, x)
+        return (x, memory), None
 
     start = start.astype(jnp.float32)
     # The memory of the multistep solver: the last image, and the last step in log SNR,
     # without end at first, so that nothing is extrapolated.
     memory = jnp.zeros_like(start), jnp.asarray(jnp.inf, jnp.float32)
     marginals = signals, sigmas, next_signals, next_sigmas
-    (x, _), _ = jax.lax.scan(step, (start, memory), (times, keys, marginals))
+    (x, _), _ = jax.lax.scan(step, (start, memory), (jnp.arange(steps), times, keys, marginals))
     return x
 
 
@@ -135,6 +142,7 @@ def sample(
     guidance: float = 1.0,
     clip: tuple[float, float] | None = None,
     eta: float = 0.0,
+    stop: jax.Array | None = None,
 ) -> jax.Array:
     """Samples images of given labels.
 
@@ -149,6 +157,7 @@ def sample(
       guidance: of classifier-free guidance, 1 for none; another value doubles the cost.
       clip: (low, high) that images lie in, or `None`.
       eta: randomness of DDIM.
+      stop: see `run`.
 
     Returns:
       (N, ..., C) float32. Jit it with everything static but params, key and labels.
@@ -171,4 +180,5 @@ def sample(
     def denoise_fn(noisy, time):
         return denoise(diffusion, params, noisy, time, labels, guidance=guidance, clip=clip)
 
-    return run(denoise_fn, diffusion.schedule, start, key, sampler=sampler, steps=steps, eta=eta)
+    options = {"sampler": sampler, "steps": steps, "eta": eta, "stop": stop}
+    return run(denoise_fn, diffusion.schedule, start, key, **options)

@@ -104,7 +104,8 @@ def continuous_cosine() -> Schedule:
     """
     half_pi = 0.5 * jnp.pi
     return Schedule(
-        lambda t: jnp.cos(half_pi * jnp.asarray(t)),
+        # In float32 the cosine of pi / 2 is below 0, where the log SNR has no value.
+        lambda t: jnp.maximum(jnp.cos(half_pi * jnp.asarray(t)), 0.0),
         lambda t: jnp.sin(half_pi * jnp.asarray(t)),
         steps=None,
     )

@@ -16,6 +16,7 @@ from uno_jax.models.classifiers import (  # noqa: E402
     make_classifier_loss,
 )
 from uno_jax.models.conv_vae import ConvVAE  # noqa: E402
+from uno_jax.models.dit import DIT_SIZES, DiT, dit, parameter_count  # noqa: E402
 from uno_jax.models.elbo import (  # noqa: E402
     bernoulli_log_likelihood,
     gaussian_kl,
@@ -23,6 +24,7 @@ from uno_jax.models.elbo import (  # noqa: E402
 )
 from uno_jax.models.layers import ConvDown, ConvUp, conv_down, conv_up  # noqa: E402
 from uno_jax.models.mnist_vae import MnistVAE  # noqa: E402
+from uno_jax.models.unet import UNet  # noqa: E402
 from uno_jax.models.vae import (  # noqa: E402
     VAEOutput,
     decode,
@@ -32,25 +34,30 @@ from uno_jax.models.vae import (  # noqa: E402
 )
 
 __all__ = [
+    "DIT_SIZES",
     "AttributeCNN",
     "AttributeMixer",
     "ConvDown",
     "ConvUp",
     "ConvVAE",
+    "DiT",
     "DigitCNN",
     "DigitDeepMLP",
     "DigitMLP",
     "MnistVAE",
+    "UNet",
     "VAEOutput",
     "bernoulli_log_likelihood",
     "conv_down",
     "conv_up",
     "decode",
+    "dit",
     "elbo_terms",
     "gaussian_kl",
     "make_attribute_loss",
     "make_classifier_loss",
     "make_vae_loss",
     "negative_elbo",
+    "parameter_count",
     "squared_error",
 ]

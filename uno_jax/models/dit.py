@@ -9,7 +9,7 @@ import numpy as np
 
 from uno_jax.models.embeddings import LabelEmbedding, TimeEmbedding, positions
 
-SIZES = {"S": (12, 384, 6), "B": (12, 768, 12), "L": (24, 1024, 16), "XL": (28, 1152, 16)}
+DIT_SIZES = {"S": (12, 384, 6), "B": (12, 768, 12), "L": (24, 1024, 16), "XL": (28, 1152, 16)}
 """Depth, width and heads by the published names."""
 
 
@@ -149,10 +149,23 @@ class DiT(nn.Module):
         return x.reshape(batch, height, width, channels)
 
 
+def _rows_dot_general(x, kernel, dimension_numbers, precision=None, **options):
+    # As one matrix of all tokens: XLA's CPU backend takes half the time for its gradient.
+    del dimension_numbers
+    rows = x.reshape(-1, x.shape[-1])
+    y = jax.lax.dot_general(rows, kernel, (((1,), (0,)), ((), ())), precision, **options)
+    return y.reshape(*x.shape[:-1], -1)
+
+
 def _dense(dtype):
     def make(features, name):
-        initial = nn.initializers.xavier_uniform()
-        return nn.Dense(features, kernel_init=initial, dtype=dtype, name=name)
+        return nn.Dense(
+            features,
+            kernel_init=nn.initializers.xavier_uniform(),
+            dtype=dtype,
+            dot_general=_rows_dot_general,
+            name=name,
+        )
 
     return make
 
@@ -179,13 +192,20 @@ def dit(name: str, **changes: Any) -> DiT:
       (28, 1152, 2)
     """
     size, _, patch = name.partition("/")
-    if size not in SIZES or patch not in ("2", "4", "8"):
-        raise ValueError(f"dit: expected a size of {sorted(SIZES)} / 2, 4 or 8, got {name!r}.")
-    depth, width, heads = SIZES[size]
+    if size not in DIT_SIZES or patch not in ("2", "4", "8"):
+        raise ValueError(f"dit: expected a size of {sorted(DIT_SIZES)} / 2, 4 or 8, got {name!r}.")
+    depth, width, heads = DIT_SIZES[size]
     published = {"classes": 1000, "learned_variance": True}
-    return DiT(**{
-        "patch": int(patch), "depth": depth, "width": width, "heads": heads, **published, **changes
-    })
+    return DiT(
+        **{
+            "patch": int(patch),
+            "depth": depth,
+            "width": width,
+            "heads": heads,
+            **published,
+            **changes,
+        }
+    )
 
 
 def parameter_count(params: Any) -> int:

@@ -1,0 +1,223 @@
+"""Every method on a conditional diffusion model: its step, its losses, its batches."""
+
+import dataclasses
+import re
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+import uno_jax as uno
+from experiments import dit_redirect
+from uno_jax import data, diffusion
+
+LABEL_DROPOUT = 0.1
+CONDITIONING = r"(^|/)(label|modulation)(/|$)"
+"""Where labels come into our models: their table, and what it shifts and scales."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Protocol:
+    """How a method is run.
+
+    Attributes:
+      learning_rate: of Adam.
+      weight: w of UNO.
+      batch_size: examples per batch, of each kind.
+      trainable: regular expression of the parameters that gradient methods train.
+      erasing: η of ESD.
+      erasing_steps: steps of the sampler that ESD takes its noisy images from.
+      redirect: options of the redirect.
+    """
+
+    learning_rate: float = 1e-3
+    weight: float = 1e-2
+    batch_size: int = 64
+    trainable: str = ""
+    erasing: float = 1.0
+    erasing_steps: int = 10
+    redirect: dit_redirect.Options = dit_redirect.Options()
+
+
+class Model(NamedTuple):
+    """The model to unlearn and the data on both sides.
+
+    Attributes:
+      process: the diffusion around the network.
+      original: its parameters.
+      images: (N, ..., C) float32, all training images or latents.
+      labels: (N,) int32.
+      forgotten: the label to be forgotten.
+      exchange: the label whose images shall come in its place.
+    """
+
+    process: diffusion.Diffusion
+    original: Any
+    images: np.ndarray
+    labels: np.ndarray
+    forgotten: int
+    exchange: int
+
+    def rows(self, side: str) -> np.ndarray:
+        """Indices of the images to `"retain"`, to `"forget"`, or to `"exchange"`."""
+        if side == "retain":
+            return np.flatnonzero(self.labels != self.forgotten)
+        label = self.forgotten if side == "forget" else self.exchange
+        return np.flatnonzero(self.labels == label)
+
+    def stream(self, side: str, *, batch_size: int, seed: int) -> Iterator[dict]:
+        """Endless batches of `image` and `label` of one side."""
+        rows = self.rows(side)
+        arrays = {"image": self.images[rows], "label": self.labels[rows]}
+        return data.array_batches(arrays, batch_size=batch_size, seed=seed)
+
+
+class Job(NamedTuple):
+    """A method ready to run.
+
+    Attributes:
+      step: not jitted.
+      start: `start(key) -> TrainState`: its parameters those that move, its model state
+        the others; `whole` joins them.
+      streams: `streams(seed)`, the retain and the forget batches.
+    """
+
+    step: Callable
+    start: Callable[[jax.Array], uno.TrainState]
+    streams: Callable[[int], tuple[Iterable, Iterable]]
+
+
+def whole(state: uno.TrainState) -> Any:
+    """All parameters of a job's state."""
+    return uno.join(state.params, state.model_state)
+
+
+def prepare(method: uno.methods.Method, protocol: Protocol, model: Model) -> Job:
+    """Makes a method ready to run from the original model.
+
+    The retain loss of all gradient methods is the training loss on retained images plus
+    that on images of the exchange class under the forgotten label; the forget loss is the
+    training loss on forgotten images, or that of ESD.
+
+    Args:
+      method: a row of the table.
+      protocol: how to run it.
+      model: the model and its data.
+
+    Returns:
+      A `Job`.
+
+    Raises:
+      ValueError: if the method needs something that a diffusion model does not have.
+    """
+    missing = {"surrogate", "second_moment"} & set(method.needs)
+    if missing:
+        raise ValueError(f"{method.name}: expected a method without {sorted(missing)} here.")
+    tx = method.build(optax.adam(protocol.learning_rate), weight=protocol.weight)
+    where = protocol.redirect.trainable if method.matches else protocol.trainable
+    subset = uno.trainable(model.original, _moves(method.moves, where))
+
+    def start(key):
+        return uno.create_state(subset.trainable, tx, key, model_state=subset.frozen)
+
+    if method.matches:
+        terms = dit_redirect.terms(model.process, subset.frozen, protocol.redirect)
+        step = uno.make_matching_step(*terms, tx)
+        return Job(step, start, lambda seed: dit_redirect.streams(model, protocol.redirect, seed))
+
+    process, forgotten, exchange = model.process, model.forgotten, model.exchange
+    dropout = 0.0 if process.null_label is None else LABEL_DROPOUT
+    loss_fn = diffusion.make_diffusion_loss(process, label_dropout=dropout)
+    retain_loss = uno.exchange_loss(loss_fn, forgotten)
+    forget_loss = loss_fn
+    if "relabelling" in method.needs:
+        retain_loss = _with_relabelling(loss_fn, process, forgotten, exchange)
+    if "erasing" in method.needs:
+        forget_loss = _erasing(process, model, protocol)
+    step = uno.make_unlearning_step(
+        uno.with_frozen(retain_loss),
+        tx,
+        forget_loss_fn=uno.with_frozen(forget_loss),
+        has_model_state=True,
+        model_state_from="none",
+        descend=method.descend,
+    )
+    other = ("relabel", "forget") if "relabelling" in method.needs else ("exchange", "exchange")
+
+    def streams(seed):
+        def batches(side, offset):
+            return model.stream(side, batch_size=protocol.batch_size, seed=seed + offset)
+
+        return _joined(batches("retain", 0), other[0], batches(other[1], 1)), batches("forget", 2)
+
+    return Job(step, start, streams)
+
+
+def _moves(kind: str, where: str) -> Callable:
+    """The predicate of the parameters that move, of a row's `moves` and of the options."""
+
+    def chosen(path, leaf):
+        del leaf
+        conditioning = bool(re.search(CONDITIONING, path))
+        side = {"all": True, "conditioning": conditioning, "rest": not conditioning}[kind]
+        return side and bool(re.search(where, path))
+
+    return chosen
+
+
+def _joined(batches, name, others):
+    for batch, other in zip(batches, others, strict=False):
+        yield {**batch, name: other}
+
+
+def _with_relabelling(loss_fn, process, forgotten, exchange):
+    def noisy_fn(batch, key):
+        time_key, noise_key = jax.random.split(key)
+        images = batch["image"]
+        times = diffusion.draw_times(process.schedule, time_key, images.shape[0])
+        noise = jax.random.normal(noise_key, images.shape)
+        return diffusion.add_noise(process.schedule, images, times, noise), times
+
+    relabelling = uno.relabelling_loss(
+        noisy_fn, diffusion.outputs(process), forgotten=forgotten, exchange=exchange
+    )
+
+    def with_relabelling(params, batch, key):
+        keys = jax.random.split(key)
+        retained = {name: value for name, value in batch.items() if name != "relabel"}
+        return loss_fn(params, retained, keys[0]) + relabelling(params, batch["relabel"], keys[1])
+
+    return with_relabelling
+
+
+def _erasing(process, model, protocol):
+    steps = protocol.erasing_steps
+
+    def noisy_fn(params, batch, key):
+        """What the model in training samples for the label, taken out in the midst."""
+        sample_key, stop_key = jax.random.split(key)
+        count, *shape = batch["image"].shape
+        stop = jax.random.randint(stop_key, (count,), 0, steps)
+        noisy = diffusion.sample(
+            process,
+            params,
+            sample_key,
+            jnp.full(count, model.forgotten),
+            tuple(shape),
+            sampler="ddim",
+            steps=steps,
+            stop=stop,
+        )
+        return noisy, diffusion.sampling_times(process.schedule, steps)[stop]
+
+    return uno.erasing_loss(
+        noisy_fn,
+        diffusion.outputs(process),
+        model.original,
+        forgotten=model.forgotten,
+        null_label=process.null_label,
+        guidance=protocol.erasing,
+    )
