@@ -11,10 +11,9 @@ import numpy as np
 import optax
 
 import uno_jax as uno
-from experiments import dit_redirect
+from experiments import dit_models, dit_redirect
 from uno_jax import data, diffusion
 
-LABEL_DROPOUT = 0.1
 CONDITIONING = r"(^|/)(label|modulation)(/|$)"
 """Where labels come into our models: their table, and what it shifts and scales."""
 
@@ -28,6 +27,8 @@ class Protocol:
       weight: w of UNO.
       batch_size: examples per batch, of each kind.
       trainable: regular expression of the parameters that gradient methods train.
+      exchange: whether the retain loss sends the forgotten label to the exchange class;
+        without, retain descent is the bare control.
       erasing: η of ESD.
       erasing_steps: steps of the sampler that ESD takes its noisy images from.
       redirect: options of the redirect.
@@ -37,9 +38,10 @@ class Protocol:
     weight: float = 1e-2
     batch_size: int = 64
     trainable: str = ""
+    exchange: bool = True
     erasing: float = 1.0
     erasing_steps: int = 10
-    redirect: dit_redirect.Options = dit_redirect.Options()
+    redirect: dit_redirect.Options = dataclasses.field(default_factory=dit_redirect.Options)
 
 
 class Model(NamedTuple):
@@ -129,11 +131,13 @@ def prepare(method: uno.methods.Method, protocol: Protocol, model: Model) -> Job
         return Job(step, start, lambda seed: dit_redirect.streams(model, protocol.redirect, seed))
 
     process, forgotten, exchange = model.process, model.forgotten, model.exchange
-    dropout = 0.0 if process.null_label is None else LABEL_DROPOUT
+    dropout = 0.0 if process.null_label is None else dit_models.LABEL_DROPOUT
     loss_fn = diffusion.make_diffusion_loss(process, label_dropout=dropout)
-    retain_loss = uno.exchange_loss(loss_fn, forgotten)
-    forget_loss = loss_fn
+    other, retain_loss, forget_loss = ("exchange", "exchange"), loss_fn, loss_fn
+    if protocol.exchange:
+        retain_loss = uno.exchange_loss(loss_fn, forgotten)
     if "relabelling" in method.needs:
+        other = ("relabel", "forget")
         retain_loss = _with_relabelling(loss_fn, process, forgotten, exchange)
     if "erasing" in method.needs:
         forget_loss = _erasing(process, model, protocol)
@@ -145,7 +149,6 @@ def prepare(method: uno.methods.Method, protocol: Protocol, model: Model) -> Job
         model_state_from="none",
         descend=method.descend,
     )
-    other = ("relabel", "forget") if "relabelling" in method.needs else ("exchange", "exchange")
 
     def streams(seed):
         def batches(side, offset):

@@ -1,6 +1,7 @@
 """Training and unlearning that go on from their last checkpoint."""
 
 import json
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -91,7 +92,8 @@ def unlearn_or_restore(
       save_every: steps between two checkpoints.
 
     Returns:
-      A `uno.Result`; the rows of its history count steps from the beginning.
+      A `uno.Result`; the rows of its history count steps from the beginning. The last row
+      and those before a checkpoint say how many `seconds` it took, interruptions aside.
     """
     path, file = folder.checkpoint(name), folder.checkpoint(f"{name}.json")
     history: list[dict] = []
@@ -109,6 +111,8 @@ def unlearn_or_restore(
         next(retain), next(forget)
     step = jax.jit(step, donate_argnums=0)
     state = uno.copy_state(state)
+    elapsed = history[-1]["seconds"] if history else 0.0
+    begin = time.perf_counter()
     with common.Bar(name, steps) as bar:
         while not stopped and len(history) < steps:
             bar.offset = len(history)
@@ -123,6 +127,7 @@ def unlearn_or_restore(
                 report=bar,
             )
             rows = [{**row, "step": bar.offset + row["step"]} for row in rows]
+            rows[-1]["seconds"] = elapsed + time.perf_counter() - begin
             history += rows
             folder.log(name, rows)
             common.write_whole(file, json.dumps({"stopped": stopped, "history": history}))

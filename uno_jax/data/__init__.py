@@ -15,6 +15,7 @@ from uno_jax.data.faces import (  # noqa: E402
     load_faces,
     to_floats,
 )
+from uno_jax.data.latents import Latents, load_latents, write_latents  # noqa: E402
 from uno_jax.data.redirect import LatentRedirect, latent_redirect  # noqa: E402
 from uno_jax.data.selection import Split, split_by_label, split_by_mask  # noqa: E402
 from uno_jax.data.shift import (  # noqa: E402
@@ -32,6 +33,7 @@ __all__ = [
     "Faces",
     "LatentRedirect",
     "LatentShift",
+    "Latents",
     "Source",
     "Split",
     "array_batches",
@@ -42,9 +44,11 @@ __all__ = [
     "latent_shift",
     "load",
     "load_faces",
+    "load_latents",
     "parse",
     "shifted_latents",
     "split_by_label",
     "split_by_mask",
     "to_floats",
+    "write_latents",
 ]

@@ -125,9 +125,7 @@ class UNet(nn.Module):
         """Maps (N, H, W, C) images, (N,) times and (N,) labels to (N, H, W, C or 2C)."""
         coarse = 2 ** (len(self.multipliers) - 1)
         if noisy.shape[1] % coarse or noisy.shape[2] % coarse:
-            raise ValueError(
-                f"UNet: expected sides that {coarse} divides, got {noisy.shape[1]}x{noisy.shape[2]}."
-            )
+            raise ValueError(f"UNet: expected sides that {coarse} divides, got {noisy.shape[1:3]}.")
         conv = _conv(self.dtype)
         block = nn.remat(ResidualBlock, static_argnums=()) if self.remat else ResidualBlock
         condition = TimeEmbedding(4 * self.width, name="time")(times)

@@ -1,0 +1,233 @@
+"""A conditional diffusion model forgets a class: a small transformer on digits, or DiT-XL/2.
+
+    python -m experiments.dit                      # 5,000 embedded digits, two cores
+    python -m experiments.dit --data mnist         # all of MNIST (TFDS_DATA_DIR)
+    python -m experiments.dit --model unet
+    python -m experiments.dit --preset imagenet --weights FILE --latents FILE
+
+Trains a class-conditional model and the yardstick that never saw the digit, unlearns with
+each method from the same parameters, and writes a report with grids per class. The
+forgotten label shall give the exchange class, and the null label all digits but the
+forgotten one. The guide stops the gradient methods, as published; two judges of other
+architecture take no part in any method. `--preset imagenet` is the published setting, see
+`dit_imagenet`.
+"""
+
+import dataclasses
+import time
+from pathlib import Path
+from typing import Literal
+
+import jax
+import numpy as np
+
+import uno_jax as uno
+from experiments import (
+    common,
+    dit_imagenet,
+    dit_lab,
+    dit_methods,
+    dit_models,
+    dit_report,
+    resumable,
+)
+
+CONTROL = "retain-only"
+MethodName = Literal[
+    "redirect", "uno", "surgery", "uno-s", "ascent", "esd-x", "esd-u", "salun", "salun-relabel",
+    "surgery-ascent", "surgery-descent", "ascent-descent", "orthogonal-ascent",
+    "retain-descent", "retain-only",
+]  # fmt: skip
+
+
+@dataclasses.dataclass(frozen=True)
+class Options:
+    """Make a conditional diffusion model forget a class."""
+
+    preset: Literal["mnist", "imagenet"] = "mnist"
+    """mnist: everything from scratch; imagenet: published weights and latents of yours."""
+    data: Literal["mnist5k", "mnist"] = "mnist5k"
+    """mnist5k: 5,000 digits that come with the package; mnist: TFDS, in TFDS_DATA_DIR."""
+    model: Literal["dit", "unet"] = "dit"
+    """The network: a transformer or a U-Net."""
+    forget: int | None = None
+    """The label to forget: 1; imagenet: 207."""
+    exchange: int | None = None
+    """The label whose images come in its place: 7; imagenet: 208."""
+    method: tuple[MethodName, ...] = (
+        "redirect", "uno", "surgery", "uno-s", "ascent", "esd-x", "esd-u", "salun",
+        "salun-relabel", "retain-descent", "retain-only",
+    )  # fmt: skip
+    """Methods, each from the same model. retain-descent is the control that has the same
+    retain loss, with the exchange in it; retain-only only goes on training."""
+    seed: int = 0
+    """Decides initial parameters, batches and noise."""
+    out: Path | None = None
+    """The run's folder; runs/dit-MODEL or runs/dit-imagenet by default."""
+    steps: int = 50
+    """Most steps of the gradient methods."""
+    redirect_steps: int = 5
+    """Steps of the redirect."""
+    stop_below: float = 0.01
+    """Stop a gradient method when the guide takes fewer than this fraction of 128 samples
+    for the digit, looked at every fifth step."""
+    weight: float | None = None
+    """w of UNO: 0.01; imagenet: 0.02."""
+    learning_rate: float | None = None
+    """Of Adam in unlearning: 1e-3; imagenet: 1e-4."""
+    batch_size: int | None = None
+    """Examples per batch, of each kind: 64; imagenet: 10."""
+    trainable: str = ""
+    """Regular expression of the parameters that the gradient methods train; all of them
+    by default. Paths look like block_3/modulation/kernel."""
+    train_steps: int = 6000
+    """Training steps of the model and of the yardstick."""
+    train_learning_rate: float = 1e-3
+    """Of Adam in training, at its highest."""
+    judge_steps: int = 1200
+    """Training steps of each classifier."""
+    samples: int = 100
+    """Samples per label that the table's fractions are counted on."""
+    null_samples: int = 500
+    """Unconditional samples."""
+    sampler: Literal["dpm", "ddim", "ddpm"] = "dpm"
+    """Sampler of the evaluation."""
+    sampling_steps: int = 20
+    """Its steps."""
+    guidance: float = 2.0
+    """Scale of classifier-free guidance; the unguided model is evaluated too."""
+    weights: Path | None = None
+    """imagenet: DiT weights, npz or safetensors, published or diffusers names."""
+    latents: Path | None = None
+    """imagenet: npz of latents and labels, or a folder of array_record files."""
+    published: Path | None = None
+    """imagenet: CSV of the published table, to stand beside."""
+    size: str = "XL/2"
+    """imagenet: size and patch of the DiT."""
+
+
+DEFAULTS = {
+    "mnist": {"forget": 1, "exchange": 7, "weight": 0.01, "learning_rate": 1e-3, "batch_size": 64},
+    "imagenet": {
+        "forget": 207, "exchange": 208, "weight": 0.02, "learning_rate": 1e-4, "batch_size": 10,
+    },
+}  # fmt: skip
+
+
+def resolve(options: Options) -> Options:
+    """Fills in what the preset decides.
+
+    Raises:
+      ValueError: for labels that cannot be exchanged.
+    """
+    chosen = {
+        name: value
+        for name, value in DEFAULTS[options.preset].items()
+        if getattr(options, name) is None
+    }
+    name = "dit-imagenet" if options.preset == "imagenet" else f"dit-{options.model}"
+    options = dataclasses.replace(options, **chosen, out=options.out or Path("runs") / name)
+    classes = 10 if options.preset == "mnist" else 1000
+    pair = options.forget, options.exchange
+    if not all(0 <= label < classes for label in pair) or pair[0] == pair[1]:
+        raise ValueError(
+            f"forget, exchange: expected two labels from 0 to {classes - 1}, got {pair}."
+        )
+    return options
+
+
+def protocol(options: Options, name: str) -> tuple[uno.methods.Method, dit_methods.Protocol]:
+    """The method's row and how it is run."""
+    fields = {field.name for field in dataclasses.fields(dit_methods.Protocol)}
+    chosen = {k: v for k, v in vars(options).items() if k in fields - {"exchange"}}
+    row = uno.methods.get_method("retain-descent" if name == CONTROL else name)
+    return row, dit_methods.Protocol(**chosen, exchange=name != CONTROL)
+
+
+def train(options: Options, lab: dit_lab.Lab, folder: common.RunFolder, name: str):
+    """Trains the model, or the yardstick: its forgotten label has images of the exchange
+    class, and no image of the forgotten class is in its data.
+    """  # noqa: D205
+    images, labels = lab.images, lab.train.labels
+    if name == "retrained":
+        kept, other = (
+            np.flatnonzero(mask) for mask in (labels != options.forget, labels == options.exchange)
+        )
+        images = np.concatenate([images[kept], images[other]])
+        labels = np.concatenate([labels[kept], np.full(len(other), options.forget, np.int32)])
+    return dit_models.train(
+        folder,
+        name,
+        lab.network,
+        dit_models.batches(
+            images, labels, np.arange(len(labels)), batch_size=64, seed=options.seed
+        ),
+        steps=options.train_steps,
+        learning_rate=options.train_learning_rate,
+        seed=options.seed,
+    )
+
+
+def unlearn(options: Options, lab: dit_lab.Lab, folder, name: str, original) -> uno.Result:
+    """Runs one method from the original model, or takes what its checkpoint holds."""
+    method, how = protocol(options, name)
+    job = dit_methods.prepare(method, how, lab.model(original))
+    return resumable.unlearn_or_restore(
+        folder,
+        f"after-{name}",
+        job.step,
+        job.start(jax.random.key(options.seed)),
+        lambda: job.streams(options.seed + 1),
+        steps=options.redirect_steps if method.matches else options.steps,
+        evaluate=lab.watch,
+        forgotten=None
+        if method.matches
+        else lambda row: row.get("guide_fraction", 1.0) < options.stop_below,
+    )
+
+
+def main(options: Options) -> dict:
+    """Runs the experiment and returns what metrics.json holds."""
+    options = resolve(options)
+    started = time.perf_counter()
+    folder = common.RunFolder(options.out, options)
+    if options.preset == "imagenet":
+        return dit_imagenet.run(options, folder, protocol)
+    lab = dit_lab.Lab(options, folder)
+    common.console.print(
+        f"{lab.train.name}: digit {options.forget} to be forgotten, {options.exchange} in its place"
+    )
+    original = train(options, lab, folder, "before")
+    retrained = train(options, lab, folder, "retrained")
+    trained = time.perf_counter()
+
+    rows, pictures, histories = {}, {}, {}
+
+    def record(name, params, **facts):
+        rows[name], pictures[name] = dit_lab.look_or_restore(folder, lab, name, params, original)
+        rows[name] |= facts
+
+    record("before", original, steps=options.train_steps, seconds=None)
+    for name in options.method:
+        result = unlearn(options, lab, folder, name, original)
+        histories[name] = result.history
+        last = result.history[-1]
+        record(name, dit_methods.whole(result.state), steps=last["step"], seconds=last["seconds"])
+    record("retrained", retrained, steps=options.train_steps, seconds=None)
+
+    results = {
+        "models": rows,
+        "accuracies": lab.accuracies,
+        "options": folder.config,
+        "seconds_training": trained - started,
+        "seconds_unlearning": sum(row["seconds"] or 0 for row in rows.values()),
+        "seconds": time.perf_counter() - started,
+        **common.facts(),
+    }
+    folder.write_json("metrics", results)
+    dit_report.write_report(options, folder, results, pictures, histories)
+    return results
+
+
+if __name__ == "__main__":
+    common.run(main, Options)
