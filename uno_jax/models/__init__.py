@@ -16,7 +16,7 @@ from uno_jax.models.classifiers import (  # noqa: E402
     make_classifier_loss,
 )
 from uno_jax.models.conv_vae import ConvVAE  # noqa: E402
-from uno_jax.models.dit import DIT_SIZES, DiT, dit, parameter_count  # noqa: E402
+from uno_jax.models.dit import DIT_SIZES, DiT, DiTBlock, dit, parameter_count  # noqa: E402
 from uno_jax.models.elbo import (  # noqa: E402
     bernoulli_log_likelihood,
     gaussian_kl,
@@ -41,6 +41,7 @@ __all__ = [
     "ConvUp",
     "ConvVAE",
     "DiT",
+    "DiTBlock",
     "DigitCNN",
     "DigitDeepMLP",
     "DigitMLP",

@@ -103,6 +103,9 @@ class DiT(nn.Module):
       learned_variance: whether there are twice the channels in the output.
       dtype: of the computation; parameters are float32.
       remat: whether a block's inside is computed again in the backward pass.
+      scan: whether the blocks are one loop: compiled once for all, the surer way to the
+        memory that `remat` promises, at the cost of a copy of their parameters. Gradients
+        of frozen blocks are then computed too.
 
     References:
       Peebles and Xie, Scalable diffusion models with transformers, arXiv 2212.09748.
@@ -117,6 +120,7 @@ class DiT(nn.Module):
     learned_variance: bool = False
     dtype: Any = jnp.float32
     remat: bool = False
+    scan: bool = False
 
     @property
     def null_label(self) -> int:
@@ -138,15 +142,31 @@ class DiT(nn.Module):
         condition = condition + LabelEmbedding(self.classes + 1, self.width, name="label")(labels)
         condition = condition.astype(self.dtype)
 
-        block = nn.remat(DiTBlock) if self.remat else DiTBlock
-        for i in range(self.depth):
-            x = block(self.width, self.heads, self.mlp_ratio, self.dtype, name=f"block_{i}")(
-                x, condition
-            )
+        if self.scan and not self.is_initializing():
+            x = self._loop(x, condition)
+        else:
+            block = nn.remat(DiTBlock) if self.remat else DiTBlock
+            for i in range(self.depth):
+                x = block(*self._block_sizes(), name=f"block_{i}")(x, condition)
         channels *= 2 if self.learned_variance else 1
         x = DiTOutput(self.width, p * p * channels, self.dtype, name="output")(x, condition)
         x = x.reshape(batch, rows, columns, p, p, channels).swapaxes(2, 3)
         return x.reshape(batch, height, width, channels)
+
+    def _block_sizes(self):
+        return self.width, self.heads, self.mlp_ratio, self.dtype
+
+    def _loop(self, x, condition):
+        """The blocks as one scan over their parameters, which keep their own names."""
+        block = DiTBlock(*self._block_sizes(), parent=None)
+
+        def body(x, params):
+            return block.apply({"params": params}, x, condition), None
+
+        # A loop keeps its passes apart by itself.
+        body = jax.checkpoint(body, prevent_cse=False) if self.remat else body
+        blocks = [self.variables["params"][f"block_{i}"] for i in range(self.depth)]
+        return jax.lax.scan(body, x, jax.tree.map(lambda *leaves: jnp.stack(leaves), *blocks))[0]
 
 
 def _rows_dot_general(x, kernel, dimension_numbers, precision=None, **options):
