@@ -34,7 +34,7 @@ from experiments import (
 
 CONTROL = "retain-only"
 MethodName = Literal[
-    "redirect", "uno", "surgery", "uno-s", "ascent", "esd-x", "esd-u", "salun", "salun-relabel",
+    "redirect-adam", "redirect", "uno", "surgery", "uno-s", "ascent", "esd-x", "esd-u", "salun", "salun-relabel",
     "surgery-ascent", "surgery-descent", "ascent-descent", "orthogonal-ascent",
     "retain-descent", "retain-only",
 ]  # fmt: skip

@@ -24,6 +24,8 @@ class Protocol:
 
     Attributes:
       learning_rate: of Adam.
+      decay_steps: steps over which the learning rate rises for a tenth and falls to zero as
+        a cosine; 0 for a constant one, as published.
       weight: w of UNO.
       batch_size: examples per batch, of each kind.
       trainable: regular expression of the parameters that gradient methods train.
@@ -35,6 +37,7 @@ class Protocol:
     """
 
     learning_rate: float = 1e-3
+    decay_steps: int = 0
     weight: float = 1e-2
     batch_size: int = 64
     trainable: str = ""
@@ -118,16 +121,25 @@ def prepare(method: uno.methods.Method, protocol: Protocol, model: Model) -> Job
     missing = {"surrogate", "second_moment"} & set(method.needs)
     if missing:
         raise ValueError(f"{method.name}: expected a method without {sorted(missing)} here.")
-    tx = method.build(optax.adam(protocol.learning_rate), weight=protocol.weight)
-    where = protocol.redirect.trainable if method.matches else protocol.trainable
+    tx = method.build(optax.adam(_schedule(protocol)), weight=protocol.weight)
+    ours = method.matches or "targets" in method.needs
+    where = protocol.redirect.trainable if ours else protocol.trainable
     subset = uno.trainable(model.original, _moves(method.moves, where))
 
     def start(key):
         return uno.create_state(subset.trainable, tx, key, model_state=subset.frozen)
 
-    if method.matches:
+    if ours:
         terms = dit_redirect.terms(model.process, subset.frozen, protocol.redirect)
-        step = uno.make_matching_step(*terms, tx)
+        if method.matches:
+            step = uno.make_matching_step(*terms, tx)
+        else:
+            anchor, redirect = terms
+            step = uno.make_unlearning_step(
+                lambda *arguments: anchor.weight * anchor.loss_fn(*arguments),
+                tx,
+                forget_loss_fn=redirect.loss_fn,
+            )
         return Job(step, start, lambda seed: dit_redirect.streams(model, protocol.redirect, seed))
 
     process, forgotten, exchange = model.process, model.forgotten, model.exchange
@@ -157,6 +169,15 @@ def prepare(method: uno.methods.Method, protocol: Protocol, model: Model) -> Job
         return _joined(batches("retain", 0), other[0], batches(other[1], 1)), batches("forget", 2)
 
     return Job(step, start, streams)
+
+
+def _schedule(protocol: Protocol) -> optax.ScalarOrSchedule:
+    if not protocol.decay_steps:
+        return protocol.learning_rate
+    steps = protocol.decay_steps
+    return optax.warmup_cosine_decay_schedule(
+        0.0, protocol.learning_rate, max(1, steps // 10), steps + 1
+    )
 
 
 def _moves(kind: str, where: str) -> Callable:

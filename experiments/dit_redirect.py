@@ -26,8 +26,8 @@ class Options(NamedTuple):
     """
 
     trainable: str = "^(?!label/)"
-    retain_size: int = 256
-    forget_size: int = 256
+    retain_size: int = 64
+    forget_size: int = 64
     anchor_weight: float = 1.0
     pool: int = 4000
 

@@ -43,6 +43,7 @@ def test_every_row_takes_two_steps_along_its_formula(name):
         across = f - (f @ r) / (r @ r) * r
         surgery = r - (r @ f) / (f @ f) * f
         return {
+            "redirect-adam": r + f,
             "uno": uno_direction(p),
             "uno-s": surgery if turn else uno_direction(p),
             "surgery": surgery,

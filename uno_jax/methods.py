@@ -49,7 +49,7 @@ class Method(NamedTuple):
       needs: what it needs beyond two batches: `"second_moment"`, `"surrogate"` (a forget
         loss and retain batches of its own), `"labels"` (a conditional model), `"relabelling"`
         (`uno.relabelling_loss` in the retain loss), `"erasing"` (`uno.erasing_loss` as the
-        forget loss).
+        forget loss), `"targets"` (an anchor as the retain loss, a redirect as the other).
       moves: which parameters the method trains: `"all"`; `"conditioning"`, those through
         which the label comes in; `"rest"`, the others.
       matches: whether the method descends a matching objective, with
@@ -140,6 +140,16 @@ METHODS: dict[str, Method] = {
             "uno_jax",
             needs=("second_moment",),
             matches=True,
+        ),
+        Method(
+            "redirect-adam",
+            lambda setting: add_forget(1.0),
+            "retain",
+            "descend ∇(redirect + λ anchor)",
+            2,
+            0,
+            "uno_jax",
+            needs=("labels", "targets"),
         ),
         Method(
             "uno",
