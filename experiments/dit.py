@@ -34,8 +34,8 @@ from experiments import (
 
 CONTROL = "retain-only"
 MethodName = Literal[
-    "redirect-adam", "redirect", "uno", "surgery", "uno-s", "ascent", "esd-x", "esd-u", "salun", "salun-relabel",
-    "surgery-ascent", "surgery-descent", "ascent-descent", "orthogonal-ascent",
+    "redirect-adam", "redirect", "uno", "surgery", "uno-s", "ascent", "esd-x", "esd-u", "salun",
+    "salun-relabel", "surgery-ascent", "surgery-descent", "ascent-descent", "orthogonal-ascent",
     "retain-descent", "retain-only",
 ]  # fmt: skip
 

@@ -123,6 +123,7 @@ def _targets(model) -> Callable:
     process, forgotten, exchange = model.process, model.forgotten, model.exchange
     outputs = diffusion.outputs(process)
     schedule, null_label = process.schedule, process.null_label
+    labels = int(model.labels.max()) + 1
 
     def posterior_labels(noisy, times, pool, pool_labels, key):
         signal, sigma = schedule.signal(times)[:, None], schedule.noise(times)[:, None]
@@ -136,13 +137,17 @@ def _targets(model) -> Callable:
     def make(original, pool, pool_labels, batches, key):
         *own, last = batches if null_label is not None else (*batches, None)
         images = jnp.concatenate([batch["image"] for batch in batches])
-        keys = jax.random.split(key, 4)
+        keys = jax.random.split(key, 5)
         times = diffusion.draw_times(schedule, keys[0], len(images))
         noise = jax.random.normal(keys[1], images.shape)
         noisy = diffusion.add_noise(schedule, images, times, noise)
         shown = jnp.concatenate([batch["label"] for batch in own])
         if len(own) > 1:
             shown = jnp.full_like(shown, forgotten)
+        if len(own) == 1:
+            # Guided samples also pass where one label meets the images of another.
+            other = (forgotten + jax.random.randint(keys[4], shown.shape, 1, labels)) % labels
+            shown = jnp.where(jnp.arange(len(shown)) % 2, shown, other)
         asked = jnp.where(shown == forgotten, exchange, shown)
         if last is not None:
             rest = len(last["label"])

@@ -36,7 +36,7 @@ class ResidualBlock(nn.Module):
     dtype: Any = jnp.float32
 
     @nn.compact
-    def __call__(self, x: jax.Array, condition: jax.Array, *, train: bool = False) -> jax.Array:
+    def __call__(self, x: jax.Array, condition: jax.Array, train: bool = False) -> jax.Array:
         """Maps (N, H, W, C) and (N, width) conditions to (N, H, W, channels)."""
         conv = _conv(self.dtype)
         y = conv(self.channels, 3, name="first")(nn.silu(_Norm(self.dtype, name="norm_first")(x)))
@@ -127,7 +127,7 @@ class UNet(nn.Module):
         if noisy.shape[1] % coarse or noisy.shape[2] % coarse:
             raise ValueError(f"UNet: expected sides that {coarse} divides, got {noisy.shape[1:3]}.")
         conv = _conv(self.dtype)
-        block = nn.remat(ResidualBlock, static_argnums=()) if self.remat else ResidualBlock
+        block = nn.remat(ResidualBlock, static_argnums=(3,)) if self.remat else ResidualBlock
         condition = TimeEmbedding(4 * self.width, name="time")(times)
         condition = condition + LabelEmbedding(self.classes + 1, 4 * self.width, name="label")(
             labels
@@ -136,7 +136,7 @@ class UNet(nn.Module):
 
         def stage(x, level, name):
             channels = self.width * self.multipliers[level]
-            x = block(channels, self.dropout, self.dtype, name=name)(x, condition, train=train)
+            x = block(channels, self.dropout, self.dtype, name=name)(x, condition, train)
             if level in self.attention:
                 x = SelfAttention(self.heads, self.dtype, name=f"{name}_attention")(x)
             return x
@@ -153,9 +153,9 @@ class UNet(nn.Module):
                 skips.append(x)
 
         channels = x.shape[-1]
-        x = block(channels, self.dropout, self.dtype, name="middle_0")(x, condition, train=train)
+        x = block(channels, self.dropout, self.dtype, name="middle_0")(x, condition, train)
         x = SelfAttention(self.heads, self.dtype, name="middle_attention")(x)
-        x = block(channels, self.dropout, self.dtype, name="middle_1")(x, condition, train=train)
+        x = block(channels, self.dropout, self.dtype, name="middle_1")(x, condition, train)
 
         for level in reversed(levels):
             for i in range(self.blocks + 1):

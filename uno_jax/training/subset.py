@@ -70,16 +70,15 @@ def trainable(params: Any, where: str | Callable[[str, Any], bool]) -> Subset:
 def join(trainable: Any, frozen: Any) -> Any:
     """Returns the whole tree from the two of a `Subset`, also under jit and grad.
 
+    A leaf that is None in both was None in the parameters, and is again.
+
     Raises:
-      ValueError: if the trees have another structure than `uno.trainable` gave them.
+      ValueError: if a parameter is in both trees.
     """
 
     def leaf(a, b):
-        if (a is None) == (b is None):
-            raise ValueError(
-                "join: expected each parameter in one of the trees, got it in "
-                f"{'none' if a is None else 'both'}."
-            )
+        if a is not None and b is not None:
+            raise ValueError("join: expected each parameter in one of the trees, got it in both.")
         return b if a is None else a
 
     return jax.tree.map(leaf, trainable, frozen, is_leaf=lambda x: x is None)
