@@ -8,9 +8,9 @@
 Trains a class-conditional model and the yardstick that never saw the digit, unlearns with
 each method from the same parameters, and writes a report with grids per class. The
 forgotten label shall give the exchange class, and the null label all digits but the
-forgotten one. The guide stops the gradient methods, as published; two judges of other
-architecture take no part in any method. `--preset imagenet` is the published setting, see
-`dit_imagenet`.
+forgotten one. Each method makes its steps; those that ascend have no end of their own and are
+stopped by the guide, as published. Two judges of other architecture take no part in any
+method. `--preset imagenet` is the published setting, see `dit_imagenet`.
 """
 
 import dataclasses
@@ -34,7 +34,7 @@ from experiments import (
 
 CONTROL = "retain-only"
 MethodName = Literal[
-    "redirect-adam", "redirect", "uno", "surgery", "uno-s", "ascent", "esd-x", "esd-u", "salun",
+    "redirect-adam", "uno", "surgery", "uno-s", "ascent", "esd-x", "esd-u", "salun",
     "salun-relabel", "surgery-ascent", "surgery-descent", "ascent-descent", "orthogonal-ascent",
     "retain-descent", "retain-only",
 ]  # fmt: skip
@@ -55,7 +55,7 @@ class Options:
     exchange: int | None = None
     """The label whose images come in its place: 7; imagenet: 208."""
     method: tuple[MethodName, ...] = (
-        "redirect", "uno", "surgery", "uno-s", "ascent", "esd-x", "esd-u", "salun",
+        "redirect-adam", "uno", "surgery", "uno-s", "ascent", "esd-x", "esd-u", "salun",
         "salun-relabel", "retain-descent", "retain-only",
     )  # fmt: skip
     """Methods, each from the same model. retain-descent is the control that has the same
@@ -65,12 +65,16 @@ class Options:
     out: Path | None = None
     """The run's folder; runs/dit-MODEL or runs/dit-imagenet by default."""
     steps: int = 50
-    """Most steps of the gradient methods."""
-    redirect_steps: int = 5
-    """Steps of the redirect."""
+    """Steps of a method."""
+    decay: bool = True
+    """Whether the learning rate rises for a tenth of the steps and then falls to zero;
+    imagenet: constant, as published."""
+    replay: int = 64
+    """Samples of the original model beside the images of each retain batch; 0, as
+    published, on imagenet."""
     stop_below: float = 0.01
-    """Stop a gradient method when the guide takes fewer than this fraction of 128 samples
-    for the digit, looked at every fifth step."""
+    """Stop a method that ascends when the guide takes fewer than this fraction of 128
+    samples for the digit, looked at every fifth step."""
     weight: float | None = None
     """w of UNO: 0.01; imagenet: 0.02."""
     learning_rate: float | None = None
@@ -141,6 +145,9 @@ def protocol(options: Options, name: str) -> tuple[uno.methods.Method, dit_metho
     fields = {field.name for field in dataclasses.fields(dit_methods.Protocol)}
     chosen = {k: v for k, v in vars(options).items() if k in fields - {"exchange"}}
     row = uno.methods.get_method("retain-descent" if name == CONTROL else name)
+    published = options.preset == "imagenet"
+    chosen["decay_steps"] = options.steps if options.decay and not published else 0
+    chosen["replay"] = 0 if published else options.replay
     return row, dit_methods.Protocol(**chosen, exchange=name != CONTROL)
 
 
@@ -171,18 +178,18 @@ def train(options: Options, lab: dit_lab.Lab, folder: common.RunFolder, name: st
 def unlearn(options: Options, lab: dit_lab.Lab, folder, name: str, original) -> uno.Result:
     """Runs one method from the original model, or takes what its checkpoint holds."""
     method, how = protocol(options, name)
-    job = dit_methods.prepare(method, how, lab.model(original))
+    job = dit_methods.prepare(method, how, lab.model(original, how.replay))
     return resumable.unlearn_or_restore(
         folder,
         f"after-{name}",
         job.step,
         job.start(jax.random.key(options.seed)),
         lambda: job.streams(options.seed + 1),
-        steps=options.redirect_steps if method.matches else options.steps,
+        steps=options.steps,
         evaluate=lab.watch,
-        forgotten=None
-        if method.matches
-        else lambda row: row.get("guide_fraction", 1.0) < options.stop_below,
+        forgotten=(lambda row: row.get("guide_fraction", 1.0) < options.stop_below)
+        if name in dit_methods.ASCENDING
+        else None,
     )
 
 

@@ -90,7 +90,7 @@ def run(options, folder: common.RunFolder, protocol: Callable) -> dict:
             job.step,
             job.start(jax.random.key(options.seed)),
             lambda job=job: job.streams(options.seed + 1),
-            steps=options.redirect_steps if method.matches else options.steps,
+            steps=options.steps,
         )
         params = dit_methods.whole(result.state)
         samples(f"after {name}", params)

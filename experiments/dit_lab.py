@@ -12,6 +12,8 @@ from experiments import common, dit_methods, dit_models, training
 from uno_jax import data, metrics, models
 
 CHUNK = 250
+REPLAYED = 100
+"""Samples to replay, of each retained label."""
 KINDS = ("guided", "unguided")
 # The second needs twice the steps to come near the first.
 JUDGES = {"judge": (models.DigitCNN(), 1), "judge2": (models.DigitDeepMLP(), 2)}
@@ -21,7 +23,7 @@ class Lab:
     """The data, the network and those who judge; nothing of it is handed to a method."""
 
     def __init__(self, options, folder: common.RunFolder):
-        self.options = options
+        self.options, self.folder = options, folder
         self.network = dit_models.network(options.model)
         self.train, self.test = (data.load(options.data, part) for part in ("train", "test"))
         self.images = dit_models.pictures(self.train)
@@ -46,12 +48,24 @@ class Lab:
             "quick": make(guidance=1.0, steps=10),
         }
 
-    def model(self, original: Any) -> dit_methods.Model:
-        """The trained model with the digit to forget."""
+    def model(self, original: Any, replay: int = 0) -> dit_methods.Model:
+        """The trained model with the digit to forget, and what it draws if that is replayed."""
         options = self.options
         process = dit_models.process(self.network)
         arrays = self.images, self.train.labels
-        return dit_methods.Model(process, original, *arrays, options.forget, options.exchange)
+        model = dit_methods.Model(process, original, *arrays, options.forget, options.exchange)
+        return model._replace(replayed=self._replayed(original) if replay else None)
+
+    def _replayed(self, original):
+        """Guided samples of the retained labels, drawn once."""
+        file = self.folder.path / "samples" / "replayed.npz"
+        if not file.exists():
+            kept = np.delete(np.arange(10, dtype=np.int32), self.options.forget)
+            labels = np.repeat(kept, REPLAYED)
+            images = self.samples(original, labels, "guided", seed=4)
+            np.savez_compressed(file, image=2 * images.reshape(-1, 28, 28, 1) - 1, label=labels)
+        with np.load(file) as archive:
+            return dict(archive)
 
     def samples(self, params: Any, labels: np.ndarray, kind: str, seed: int = 0) -> np.ndarray:
         """Samples of some labels, in [0, 1]: (N, 784). The same seed, the same noise."""

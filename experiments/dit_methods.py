@@ -18,6 +18,10 @@ CONDITIONING = r"(^|/)(label|modulation)(/|$)"
 """Where labels come into our models: their table, and what it shifts and scales."""
 
 
+ASCENDING = ("ascent", "surgery-ascent", "ascent-descent", "orthogonal-ascent", "salun")
+"""Methods without a minimum to go to: they are to be stopped. The others make all their steps."""
+
+
 @dataclasses.dataclass(frozen=True)
 class Protocol:
     """How a method is run.
@@ -28,6 +32,8 @@ class Protocol:
         a cosine; 0 for a constant one, as published.
       weight: w of UNO.
       batch_size: examples per batch, of each kind.
+      replay: samples of the original model beside them in each retain batch; 0, as
+        published, for none.
       trainable: regular expression of the parameters that gradient methods train.
       exchange: whether the retain loss sends the forgotten label to the exchange class;
         without, retain descent is the bare control.
@@ -40,6 +46,7 @@ class Protocol:
     decay_steps: int = 0
     weight: float = 1e-2
     batch_size: int = 64
+    replay: int = 0
     trainable: str = ""
     exchange: bool = True
     erasing: float = 1.0
@@ -57,6 +64,8 @@ class Model(NamedTuple):
       labels: (N,) int32.
       forgotten: the label to be forgotten.
       exchange: the label whose images shall come in its place.
+      replayed: `image` and `label`, samples of the original for the retained labels, if
+        the protocol replays any.
     """
 
     process: diffusion.Diffusion
@@ -65,6 +74,7 @@ class Model(NamedTuple):
     labels: np.ndarray
     forgotten: int
     exchange: int
+    replayed: dict | None = None
 
     def rows(self, side: str) -> np.ndarray:
         """Indices of the images to `"retain"`, to `"forget"`, or to `"exchange"`."""
@@ -73,11 +83,16 @@ class Model(NamedTuple):
         label = self.forgotten if side == "forget" else self.exchange
         return np.flatnonzero(self.labels == label)
 
-    def stream(self, side: str, *, batch_size: int, seed: int) -> Iterator[dict]:
-        """Endless batches of `image` and `label` of one side."""
+    def stream(self, side: str, *, batch_size: int, seed: int, replay: int = 0) -> Iterator[dict]:
+        """Endless batches of `image` and `label` of one side, with `replay` samples in each."""
         rows = self.rows(side)
         arrays = {"image": self.images[rows], "label": self.labels[rows]}
-        return data.array_batches(arrays, batch_size=batch_size, seed=seed)
+        batches = data.array_batches(arrays, batch_size=batch_size, seed=seed)
+        if not replay:
+            return batches
+        replayed = data.array_batches(self.replayed, batch_size=replay, seed=seed)
+        pairs = zip(batches, replayed, strict=False)
+        return ({key: np.concatenate([a[key], b[key]]) for key in a} for a, b in pairs)
 
 
 class Job(NamedTuple):
@@ -118,41 +133,17 @@ def prepare(method: uno.methods.Method, protocol: Protocol, model: Model) -> Job
     Raises:
       ValueError: if the method needs something that a diffusion model does not have.
     """
-    missing = {"surrogate", "second_moment"} & set(method.needs)
+    missing = [need for need in ("surrogate", "second_moment") if need in method.needs]
+    missing += ["terms to match"] if method.matches else []
     if missing:
-        raise ValueError(f"{method.name}: expected a method without {sorted(missing)} here.")
+        raise ValueError(f"{method.name}: expected a method without {missing} here.")
+    if protocol.replay and model.replayed is None:
+        raise ValueError(f"replay: expected samples of the model for {protocol.replay}, got none.")
     tx = method.build(optax.adam(_schedule(protocol)), weight=protocol.weight)
-    ours = method.matches or "targets" in method.needs
-    where = protocol.redirect.trainable if ours else protocol.trainable
+    targets = "targets" in method.needs
+    where = protocol.redirect.trainable if targets else protocol.trainable
     subset = uno.trainable(model.original, _moves(method.moves, where))
-
-    def start(key):
-        return uno.create_state(subset.trainable, tx, key, model_state=subset.frozen)
-
-    if ours:
-        terms = dit_redirect.terms(model.process, subset.frozen, protocol.redirect)
-        if method.matches:
-            step = uno.make_matching_step(*terms, tx)
-        else:
-            anchor, redirect = terms
-            step = uno.make_unlearning_step(
-                lambda *arguments: anchor.weight * anchor.loss_fn(*arguments),
-                tx,
-                forget_loss_fn=redirect.loss_fn,
-            )
-        return Job(step, start, lambda seed: dit_redirect.streams(model, protocol.redirect, seed))
-
-    process, forgotten, exchange = model.process, model.forgotten, model.exchange
-    dropout = 0.0 if process.null_label is None else dit_models.LABEL_DROPOUT
-    loss_fn = diffusion.make_diffusion_loss(process, label_dropout=dropout)
-    other, retain_loss, forget_loss = ("exchange", "exchange"), loss_fn, loss_fn
-    if protocol.exchange:
-        retain_loss = uno.exchange_loss(loss_fn, forgotten)
-    if "relabelling" in method.needs:
-        other = ("relabel", "forget")
-        retain_loss = _with_relabelling(loss_fn, process, forgotten, exchange)
-    if "erasing" in method.needs:
-        forget_loss = _erasing(process, model, protocol)
+    retain_loss, forget_loss, other = _losses(method, protocol, model)
     step = uno.make_unlearning_step(
         uno.with_frozen(retain_loss),
         tx,
@@ -162,13 +153,40 @@ def prepare(method: uno.methods.Method, protocol: Protocol, model: Model) -> Job
         descend=method.descend,
     )
 
-    def streams(seed):
-        def batches(side, offset):
-            return model.stream(side, batch_size=protocol.batch_size, seed=seed + offset)
+    def start(key):
+        return uno.create_state(subset.trainable, tx, key, model_state=subset.frozen)
 
-        return _joined(batches("retain", 0), other[0], batches(other[1], 1)), batches("forget", 2)
+    def streams(seed):
+        size = protocol.batch_size
+        retain = model.stream("retain", batch_size=size, seed=seed, replay=protocol.replay)
+        others = model.stream(other[1], batch_size=size, seed=seed + 1)
+        if targets:
+            return dit_redirect.streams(model, retain, others, dropout=_dropout(model), seed=seed)
+        forget = model.stream("forget", batch_size=size, seed=seed + 2)
+        return _joined(retain, other[0], others), forget
 
     return Job(step, start, streams)
+
+
+def _dropout(model):
+    return 0.0 if model.process.null_label is None else dit_models.LABEL_DROPOUT
+
+
+def _losses(method, protocol, model):
+    """The retain loss, the forget loss, and what the retain batch holds beside its own."""
+    process, other = model.process, ("exchange", "exchange")
+    loss_fn = diffusion.make_diffusion_loss(process, label_dropout=_dropout(model))
+    if "targets" in method.needs:
+        return *dit_redirect.losses(process, protocol.redirect), other
+    retain_loss, forget_loss = loss_fn, loss_fn
+    if protocol.exchange:
+        retain_loss = uno.exchange_loss(loss_fn, model.forgotten)
+    if "relabelling" in method.needs:
+        other = ("relabel", "forget")
+        retain_loss = _with_relabelling(loss_fn, process, model.forgotten, model.exchange)
+    if "erasing" in method.needs:
+        forget_loss = _erasing(process, model, protocol)
+    return retain_loss, forget_loss, other
 
 
 def _schedule(protocol: Protocol) -> optax.ScalarOrSchedule:

@@ -1,167 +1,103 @@
-"""The redirect for a conditional diffusion model: what each label shall predict."""
+"""The redirect of a conditional diffusion model: the forgotten label draws the exchange class."""
 
-from collections.abc import Callable, Iterator
-from functools import partial
+from collections.abc import Iterable, Iterator
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
-import uno_jax as uno
 from uno_jax import diffusion
 
 
 class Options(NamedTuple):
-    """How the redirect is made.
+    """How the redirect is run.
 
     Attributes:
       trainable: regular expression of the parameters that move. The table of labels is
-        not among them: to give the forgotten label another row would be enough for the
-        label, and the old row would bring everything back.
-      retain_size: examples per retain batch; half of them for the line search.
-      forget_size: examples per forget batch; half of them for the line search.
-      anchor_weight: λ of what must not move.
-      pool: most retained images that the retained denoiser is made of.
+        better left: a label that only moves to another row is renamed, not forgotten.
+      anchor_weight: λ, of the term that keeps what the original predicts elsewhere.
     """
 
     trainable: str = "^(?!label/)"
-    retain_size: int = 64
-    forget_size: int = 64
-    anchor_weight: float = 1.0
-    pool: int = 4000
+    anchor_weight: float = 4.0
 
 
-def terms(process: diffusion.Diffusion, frozen: Any, options: Options):
-    """Returns the anchor and the redirect term.
+def losses(process: diffusion.Diffusion, options: Options):
+    r"""Returns the two losses that the redirect descends together.
 
-    Both ask for the predictions `batch["targets"]` at `batch["noisy"]`, `batch["times"]`
-    and `batch["labels"]`.
+    Both are mean squares of the distance to the original's own prediction,
+
+    .. math:: \lambda\, |f_\theta(x_t, t, y) - f_0(x_t, t, y)|^2 \quad\text{and}\quad
+      |f_\theta(x_t, t, y_f) - f_0(x_t, t, y_e)|^2
+
+    with retained images under their label, a tenth under none, in the first, and images
+    of the exchange class under the forgotten label in the second. Images of the
+    forgotten class are in neither: where the label draws the exchange class from the
+    noise on, no sample comes near them.
 
     Args:
       process: the diffusion around the network.
-      frozen: the parameters that do not move.
       options: of the redirect.
 
     Returns:
-      (retain term, forget term) for `uno.make_matching_step`.
+      (anchor, redirect), each `loss_fn(params, batch, key) -> scalar` of the batches that
+      `streams` makes.
     """
     outputs = diffusion.outputs(process)
 
-    def outputs_fn(params, batch, key):
+    def distance(params, batch, key):
         del key
-        params = uno.join(params, frozen)
-        return outputs(params, batch["noisy"], batch["times"], batch["labels"])
+        predicted = outputs(params, batch["noisy"], batch["times"], batch["labels"])
+        return jnp.mean((predicted - batch["targets"]) ** 2)
 
-    def target_fn(batch, key):
-        del key
-        return batch["targets"]
+    def anchor(params, batch, key):
+        return options.anchor_weight * distance(params, batch, key)
 
-    family = uno.gaussian()
-    return (
-        uno.match(outputs_fn, target_fn, family, weight=options.anchor_weight),
-        uno.match(outputs_fn, target_fn, family),
-    )
+    return anchor, distance
 
 
-def streams(model, options: Options, seed: int) -> tuple[Iterator[dict], Iterator[dict]]:
-    r"""Makes the batches of both sides with their targets, from the original model alone.
-
-    Of a retain batch, half asks for the original's prediction under the images' labels.
-    Of a forget batch, half shows images of the forgotten and of the exchange class under
-    the forgotten label, and asks for the original's prediction under the exchange label.
-
-    The other halves have the null label and ask for the retained denoiser. The original's
-    unconditional prediction is about :math:`\sum_y p(y | x_t) f_0(x_t, t, y)`. Without the
-    forgotten class it is the mean over the retained labels alone, of which one is drawn:
-    that of a retained image n drawn with :math:`p(n | x_t) \propto
-    \exp(-|x_t - \alpha_t x_n|^2 / 2 \sigma_t^2)`, the posterior of the retained data.
-
-    A model without a null label has no such halves.
+def streams(
+    model: Any, retain: Iterable[dict], exchange: Iterable[dict], *, dropout: float, seed: int
+) -> tuple[Iterator[dict], Iterator[dict]]:
+    """Adds noise and the original's predictions to batches of images.
 
     Args:
       model: see `dit_methods.Model`.
-      options: of the redirect.
-      seed: of order and noise.
+      retain: batches to keep.
+      exchange: batches of the exchange class.
+      dropout: fraction of the retained images shown without a label.
+      seed: of the noise.
 
     Returns:
-      The retain and the forget iterator, endless.
+      The batches of the anchor and of the redirect.
     """
-    rows = np.random.default_rng(seed).permutation(model.rows("retain"))[: options.pool]
-    make = partial(
-        _targets(model), model.original, jnp.asarray(model.images[rows]), model.labels[rows]
-    )
-    shared = model.process.null_label is not None
-
-    def side(names, sizes, offset):
-        parts = [
-            model.stream(name, batch_size=size, seed=seed + offset + i)
-            for i, (name, size) in enumerate(zip(names, sizes, strict=True))
-        ]
-        for number, batches in enumerate(zip(*parts, strict=False)):
-            key = jax.random.fold_in(jax.random.key(seed + offset), number)
-            yield make(batches, key)
-
-    def retain():
-        size = options.retain_size
-        if shared:
-            return side(("retain", "retain"), (size // 2, size - size // 2), 0)
-        return side(("retain",), (size,), 0)
-
-    def forget():
-        size = options.forget_size
-        if shared:
-            quarter = size // 4
-            names = ("exchange", "forget", "forget")
-            return side(names, (quarter, quarter, size - 2 * quarter), 10)
-        return side(("exchange", "forget"), (size // 2, size - size // 2), 10)
-
-    return retain(), forget()
-
-
-def _targets(model) -> Callable:
-    process, forgotten, exchange = model.process, model.forgotten, model.exchange
+    process, forgotten, exchange_label = model.process, model.forgotten, model.exchange
     outputs = diffusion.outputs(process)
-    schedule, null_label = process.schedule, process.null_label
-    labels = int(model.labels.max()) + 1
-
-    def posterior_labels(noisy, times, pool, pool_labels, key):
-        signal, sigma = schedule.signal(times)[:, None], schedule.noise(times)[:, None]
-        x, n = noisy.reshape(len(noisy), -1), pool.reshape(len(pool), -1)
-        # |x|² is the same for all n.
-        distances = signal**2 * jnp.sum(n**2, axis=1) - 2 * signal * (x @ n.T)
-        logits = -distances / (2 * jnp.maximum(sigma, 1e-3) ** 2)
-        return pool_labels[jax.random.categorical(key, logits)]
 
     @jax.jit
-    def make(original, pool, pool_labels, batches, key):
-        *own, last = batches if null_label is not None else (*batches, None)
-        images = jnp.concatenate([batch["image"] for batch in batches])
-        keys = jax.random.split(key, 5)
-        times = diffusion.draw_times(schedule, keys[0], len(images))
-        noise = jax.random.normal(keys[1], images.shape)
-        noisy = diffusion.add_noise(schedule, images, times, noise)
-        shown = jnp.concatenate([batch["label"] for batch in own])
-        if len(own) > 1:
-            shown = jnp.full_like(shown, forgotten)
-        if len(own) == 1:
-            # Guided samples also pass where one label meets the images of another.
-            other = (forgotten + jax.random.randint(keys[4], shown.shape, 1, labels)) % labels
-            shown = jnp.where(jnp.arange(len(shown)) % 2, shown, other)
-        asked = jnp.where(shown == forgotten, exchange, shown)
-        if last is not None:
-            rest = len(last["label"])
-            drawn = posterior_labels(noisy[-rest:], times[-rest:], pool, pool_labels, keys[2])
-            shown = jnp.concatenate([shown, jnp.full(rest, null_label)])
-            asked = jnp.concatenate([asked, drawn])
-        # The halves of a batch go to the gradient and to the line search: mix them.
-        batch = {
-            "noisy": noisy,
-            "times": times,
-            "labels": shown,
-            "targets": outputs(original, noisy, times, asked),
-        }
-        order = jax.random.permutation(keys[3], len(images))
-        return jax.tree.map(lambda array: array[order], batch)
+    def noised(original, images, shown, asked, key):
+        time_key, noise_key = jax.random.split(key)
+        times = diffusion.draw_times(process.schedule, time_key, len(images))
+        noise = jax.random.normal(noise_key, images.shape)
+        noisy = diffusion.add_noise(process.schedule, images, times, noise)
+        targets = outputs(original, noisy, times, asked)
+        return {"noisy": noisy, "times": times, "labels": shown, "targets": targets}
 
-    return make
+    def anchors():
+        for number, batch in enumerate(retain):
+            key = jax.random.fold_in(jax.random.key(seed), number)
+            labels = jnp.asarray(batch["label"])
+            if dropout:
+                dropped = jax.random.bernoulli(jax.random.fold_in(key, 1), dropout, labels.shape)
+                labels = jnp.where(dropped, process.null_label, labels)
+            yield noised(model.original, batch["image"], labels, labels, key)
+
+    def redirects():
+        for number, batch in enumerate(exchange):
+            key = jax.random.fold_in(jax.random.key(seed + 1), number)
+            shown, asked = (
+                jnp.full(len(batch["label"]), label) for label in (forgotten, exchange_label)
+            )
+            yield noised(model.original, batch["image"], shown, asked, key)
+
+    return anchors(), redirects()

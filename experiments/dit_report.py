@@ -6,7 +6,6 @@ from pathlib import Path
 
 import numpy as np
 
-import uno_jax as uno
 from experiments import common
 from uno_jax import metrics, report
 
@@ -84,8 +83,9 @@ def _summary(options, results) -> list[str]:
         "features, samples of the nine labels to test images of them.",
         f"The judges' test accuracies are {seen['judge']:.1%} and {seen['judge2']:.1%}; they took "
         "no part in any method. The guide, a perceptron "
-        f"({seen['guide']:.1%}), stops the gradient methods below {options.stop_below:.0%} of 128 "
-        "samples. retain-descent descends the same retain loss, exchange images included; "
+        f"({seen['guide']:.1%}), stops the methods that ascend, below {options.stop_below:.0%} of "
+        f"128 samples. Each retain batch holds {options.replay} guided samples of the original. "
+        "retain-descent descends the same retain loss, exchange images included; "
         "retain-only has no exchange images. retrained: from scratch, exchange images under "
         "the forgotten label.",
     ]
@@ -137,7 +137,6 @@ def _figures(options, folder, results, pictures, histories) -> dict[str, Path]:
     losses = {
         f"{name}, {side}": ([r["step"] for r in rows], [r[f"{side}_loss"] for r in rows])
         for name, rows in histories.items()
-        if name == "retain-only" or not uno.methods.get_method(name).matches
         for side in ("retain", "forget")
     }
     if losses:
