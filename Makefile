@@ -1,5 +1,6 @@
 # make demo: an unlearned MNIST model and its report in runs/mnist-demo/
 # make celeba: a VAE of faces that forgets Male, then Eyeglasses, in runs/celeba/ (TFDS_DATA_DIR)
+# make dit: a diffusion transformer of digits that forgets a label, in runs/dit-dit/
 # make test: linters, import contracts and the test suite
 # make lock: refresh requirements.lock from the registry
 
@@ -7,7 +8,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo celeba test lint lock clean
+.PHONY: demo celeba dit test lint lock clean
 
 $(BIN)/python:
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed")'
@@ -33,6 +34,9 @@ demo: $(VENV)/.experiments
 celeba: $(VENV)/.tfds
 	$(BIN)/python -m experiments.celeba --data celeb_a+celeb_a_half --seeds 1 --forget Male
 	$(BIN)/python -m experiments.celeba --data celeb_a+celeb_a_half --seeds 1 --forget Eyeglasses
+
+dit: $(VENV)/.experiments
+	$(BIN)/python -m experiments.dit
 
 lint: $(VENV)/.test
 	$(BIN)/ruff check .

@@ -84,8 +84,8 @@ class Options:
     trainable: str = ""
     """Regular expression of the parameters that the gradient methods train; all of them
     by default. Paths look like block_3/modulation/kernel."""
-    train_steps: int = 6000
-    """Training steps of the model and of the yardstick."""
+    train_steps: int | None = None
+    """Training steps of the model and of the yardstick: 6,000, of the U-Net 1,500."""
     train_learning_rate: float = 1e-3
     """Of Adam in training, at its highest."""
     judge_steps: int = 1200
@@ -116,6 +116,7 @@ DEFAULTS = {
         "forget": 207, "exchange": 208, "weight": 0.02, "learning_rate": 1e-4, "batch_size": 10,
     },
 }  # fmt: skip
+TRAIN_STEPS = {"dit": 6000, "unet": 1500}
 
 
 def resolve(options: Options) -> Options:
@@ -129,6 +130,8 @@ def resolve(options: Options) -> Options:
         for name, value in DEFAULTS[options.preset].items()
         if getattr(options, name) is None
     }
+    if options.train_steps is None:
+        chosen["train_steps"] = TRAIN_STEPS[options.model]
     name = "dit-imagenet" if options.preset == "imagenet" else f"dit-{options.model}"
     options = dataclasses.replace(options, **chosen, out=options.out or Path("runs") / name)
     classes = 10 if options.preset == "mnist" else 1000

@@ -161,7 +161,10 @@ def prepare(method: uno.methods.Method, protocol: Protocol, model: Model) -> Job
         retain = model.stream("retain", batch_size=size, seed=seed, replay=protocol.replay)
         others = model.stream(other[1], batch_size=size, seed=seed + 1)
         if targets:
-            return dit_redirect.streams(model, retain, others, dropout=_dropout(model), seed=seed)
+            fraction = protocol.redirect.unlabelled if model.process.null_label is not None else 0
+            return dit_redirect.streams(
+                model, retain, others, unlabelled=round(fraction * size), seed=seed
+            )
         forget = model.stream("forget", batch_size=size, seed=seed + 2)
         return _joined(retain, other[0], others), forget
 

@@ -5,6 +5,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from uno_jax import diffusion
 
@@ -16,10 +17,13 @@ class Options(NamedTuple):
       trainable: regular expression of the parameters that move. The table of labels is
         better left: a label that only moves to another row is renamed, not forgotten.
       anchor_weight: λ, of the term that keeps what the original predicts elsewhere.
+      unlabelled: fraction of the retained images (not of those replayed) shown without a
+        label, if the model knows none.
     """
 
     trainable: str = "^(?!label/)"
     anchor_weight: float = 4.0
+    unlabelled: float = 0.25
 
 
 def losses(process: diffusion.Diffusion, options: Options):
@@ -30,10 +34,12 @@ def losses(process: diffusion.Diffusion, options: Options):
     .. math:: \lambda\, |f_\theta(x_t, t, y) - f_0(x_t, t, y)|^2 \quad\text{and}\quad
       |f_\theta(x_t, t, y_f) - f_0(x_t, t, y_e)|^2
 
-    with retained images under their label, a tenth under none, in the first, and images
-    of the exchange class under the forgotten label in the second. Images of the
-    forgotten class are in neither: where the label draws the exchange class from the
-    noise on, no sample comes near them.
+    with retained images under their label in the first, and images of the exchange class
+    under the forgotten label in the second. Some retained images of the first are shown
+    without a label and ask for the prediction under their own: given :math:`x_t`, the mean
+    over the images it can have come from is the retained denoiser. Images of the forgotten
+    class are nowhere: where samples leave for other classes from the noise on, none comes
+    near them.
 
     Args:
       process: the diffusion around the network.
@@ -57,7 +63,7 @@ def losses(process: diffusion.Diffusion, options: Options):
 
 
 def streams(
-    model: Any, retain: Iterable[dict], exchange: Iterable[dict], *, dropout: float, seed: int
+    model: Any, retain: Iterable[dict], exchange: Iterable[dict], *, unlabelled: int, seed: int
 ) -> tuple[Iterator[dict], Iterator[dict]]:
     """Adds noise and the original's predictions to batches of images.
 
@@ -65,7 +71,7 @@ def streams(
       model: see `dit_methods.Model`.
       retain: batches to keep.
       exchange: batches of the exchange class.
-      dropout: fraction of the retained images shown without a label.
+      unlabelled: how many images of a retain batch, its first, are shown without a label.
       seed: of the noise.
 
     Returns:
@@ -86,11 +92,10 @@ def streams(
     def anchors():
         for number, batch in enumerate(retain):
             key = jax.random.fold_in(jax.random.key(seed), number)
-            labels = jnp.asarray(batch["label"])
-            if dropout:
-                dropped = jax.random.bernoulli(jax.random.fold_in(key, 1), dropout, labels.shape)
-                labels = jnp.where(dropped, process.null_label, labels)
-            yield noised(model.original, batch["image"], labels, labels, key)
+            asked = np.asarray(batch["label"])
+            shown = asked.copy()
+            shown[:unlabelled] = process.null_label
+            yield noised(model.original, batch["image"], shown, asked, key)
 
     def redirects():
         for number, batch in enumerate(exchange):

@@ -119,15 +119,30 @@ def test_the_control_without_exchange_never_shows_the_forgotten_label(model):
 def test_the_redirect_asks_for_the_exchange_label_and_keeps_the_rest(model):
     retain = model.stream("retain", batch_size=40, seed=0, replay=8)
     exchange = model.stream("exchange", batch_size=4, seed=1)
-    anchors, redirects = dit_redirect.streams(model, retain, exchange, dropout=0.5, seed=3)
+    anchors, redirects = dit_redirect.streams(model, retain, exchange, unlabelled=10, seed=3)
     anchor, redirect = dit_redirect.losses(model.process, dit_redirect.Options(anchor_weight=2.0))
     batch, other = next(anchors), next(redirects)
-    none = np.asarray(batch["labels"] == model.process.null_label)
-    assert 10 < none.sum() < 38 and (np.asarray(batch["labels"])[~none] != FORGET).all()
-    np.testing.assert_array_equal(other["labels"], FORGET)
-    np.testing.assert_allclose(anchor(model.original, batch, None), 0.0, atol=1e-9)
-
     outputs = diffusion.outputs(model.process)
+    labels = next(model.stream("retain", batch_size=40, seed=0, replay=8))["label"]
+    np.testing.assert_array_equal(batch["labels"][:10], model.process.null_label)
+    np.testing.assert_array_equal(batch["labels"][10:], labels[10:])
+    np.testing.assert_allclose(
+        batch["targets"],
+        outputs(model.original, batch["noisy"], batch["times"], labels),
+        atol=1e-5,
+    )
+    np.testing.assert_array_equal(other["labels"], FORGET)
+    labelled = {name: array[10:] for name, array in batch.items()}
+    np.testing.assert_allclose(anchor(model.original, labelled, None), 0.0, atol=1e-9)
+    error = np.mean(
+        (
+            batch["targets"]
+            - outputs(model.original, batch["noisy"], batch["times"], batch["labels"])
+        )
+        ** 2
+    )
+    np.testing.assert_allclose(anchor(model.original, batch, None), 2 * error, rtol=1e-4)
+
     shown, asked = (
         outputs(model.original, other["noisy"], other["times"], jnp.full(4, label))
         for label in (FORGET, EXCHANGE)
@@ -139,7 +154,7 @@ def test_the_redirect_asks_for_the_exchange_label_and_keeps_the_rest(model):
     table = model.original["label"]["table"]
     renamed = {**model.original, "label": {"table": table.at[FORGET].set(table[EXCHANGE])}}
     np.testing.assert_allclose(redirect(renamed, other, None), 0.0, atol=1e-9)
-    np.testing.assert_allclose(anchor(renamed, batch, None), 0.0, atol=1e-9)
+    np.testing.assert_allclose(anchor(renamed, labelled, None), 0.0, atol=1e-9)
 
 
 def test_replayed_samples_stand_beside_the_images(model):
