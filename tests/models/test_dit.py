@@ -133,7 +133,7 @@ def abstract(model, side, channels, batch, tx):
 
 def test_dit_xl_takes_one_uno_step_in_the_abstract():
     """675 million parameters; nothing of it is computed."""
-    model = models.dit("XL/2", dtype=jnp.bfloat16, remat=True)
+    model = models.dit("XL/2", dtype=jnp.bfloat16, remat=True, scan=True)
     tx = uno.orthogonalize(0.02)
     state, batch = abstract(model, 32, 4, 10, tx)
     step = make_step(model, tx, model.null_label)
