@@ -209,7 +209,6 @@ def main(options: Options) -> dict:
     )
     original = train(options, lab, folder, "before")
     retrained = train(options, lab, folder, "retrained")
-    trained = time.perf_counter()
 
     rows, pictures, histories = {}, {}, {}
 
@@ -217,20 +216,23 @@ def main(options: Options) -> dict:
         rows[name], pictures[name] = dit_lab.look_or_restore(folder, lab, name, params, original)
         rows[name] |= facts
 
-    record("before", original, steps=options.train_steps, seconds=None)
+    def record_trained(name, params):
+        record(name, params, steps=options.train_steps, seconds=resumable.seconds_of(folder, name))
+
+    record_trained("before", original)
     for name in options.method:
         result = unlearn(options, lab, folder, name, original)
         histories[name] = result.history
         last = result.history[-1]
         record(name, dit_methods.whole(result.state), steps=last["step"], seconds=last["seconds"])
-    record("retrained", retrained, steps=options.train_steps, seconds=None)
+    record_trained("retrained", retrained)
 
     results = {
         "models": rows,
         "accuracies": lab.accuracies,
         "options": folder.config,
-        "seconds_training": trained - started,
-        "seconds_unlearning": sum(row["seconds"] or 0 for row in rows.values()),
+        "seconds_training": sum(rows[name]["seconds"] for name in ("before", "retrained")),
+        "seconds_unlearning": sum(rows[name]["seconds"] for name in options.method),
         "seconds": time.perf_counter() - started,
         **common.facts(),
     }

@@ -9,7 +9,7 @@ import numpy as np
 from experiments import common
 from uno_jax import metrics, report
 
-SHOWN = 10
+SHOWN = 6
 
 
 def write_report(options, folder, results, pictures, histories) -> Path:
@@ -62,7 +62,7 @@ def table_line(name: str, row: dict) -> dict[str, str]:
         "FD, guided": f"{guided['fd']:.1f}",
         "FD, unguided": f"{unguided['fd']:.1f}",
         "steps": str(row["steps"] or ""),
-        "seconds": "" if row["seconds"] is None else f"{row['seconds']:.0f}",
+        "seconds": f"{row['seconds']:.0f}",
     }
 
 
@@ -112,10 +112,14 @@ def _figures(options, folder, results, pictures, histories) -> dict[str, Path]:
             name: np.concatenate([label[:SHOWN] for label in of[kind]])
             for name, of in pictures.items()
         }
-        caption = f"Samples, {kind}: a row per label, 0 to 9, from the same noise in every model."
-        figures[caption] = report.sample_grids(folder / f"{kind}.png", grids)
+        caption = (
+            f"Samples, {kind}: a row per label, 0 to 9, 0 to 9, from the same noise in every model."
+        )
+        figures[caption] = report.sample_grids(folder / f"{kind}.png", grids, columns=SHOWN)
     grids = {name: of["null"][: SHOWN * SHOWN] for name, of in pictures.items()}
-    figures["Samples without a label."] = report.sample_grids(folder / "no_label.png", grids)
+    figures["Samples without a label."] = report.sample_grids(
+        folder / "no_label.png", grids, columns=SHOWN
+    )
     looks = {
         name: [
             (r["step"], r["forgotten_fraction"], r["low"], r["high"]) for r in rows if "low" in r

@@ -46,6 +46,8 @@ def train_or_restore(
     if done < steps:
         for _ in range(done):
             next(batches)
+        elapsed = seconds_of(folder, name) if done else 0.0
+        begin = time.perf_counter()
         step = jax.jit(step, donate_argnums=0)
         state = uno.copy_state(state)
         with common.Bar(name, steps, every=50) as bar:
@@ -60,7 +62,17 @@ def train_or_restore(
                 )
                 done = int(state.step)
                 checkpoints.save(path, state)
+                seconds = elapsed + time.perf_counter() - begin
+                common.write_whole(
+                    folder.checkpoint(f"{name}.json"), json.dumps({"seconds": seconds})
+                )
     return state
+
+
+def seconds_of(folder: common.RunFolder, name: str) -> float:
+    """How long a training of `train_or_restore` took, interruptions aside; 0 if not known."""
+    file = folder.checkpoint(f"{name}.json")
+    return json.loads(file.read_text())["seconds"] if file.exists() else 0.0
 
 
 def unlearn_or_restore(
