@@ -17,7 +17,7 @@ import optax
 import tyro
 
 import uno_jax as uno
-from benchmarks.step_time import measure
+from benchmarks.step_time import measure, summarise
 from experiments import dit_models
 from experiments.common import facts, print_table
 from uno_jax import diffusion, models
@@ -88,19 +88,11 @@ def main(options: Options) -> list[dict]:
                 name: step.memory_analysis().temp_size_in_bytes
                 for name, (step, _) in compiled.items()
             }
-            for name, samples in times.items():
-                low, middle, high = np.percentile(samples, [10, 50, 90])
-                lines.append(
-                    {
-                        "size": size,
-                        "batch": str(batch),
-                        "method": name,
-                        "ms": f"{middle:.1f} ({low:.1f} to {high:.1f})",
-                        "of surgery": f"{middle / np.median(times['surgery']):.2f}",
-                        "memory, MiB": f"{memory[name] / 2**20:.0f}",
-                        "memory, of surgery": f"{memory[name] / memory['surgery']:.2f}",
-                    }
-                )
+            for line in summarise(times, size=size, batch=str(batch)):
+                own = memory[line["method"]]
+                line["memory, MiB"] = f"{own / 2**20:.0f}"
+                line["memory, of a surgery step"] = f"{own / memory['surgery']:.2f}"
+                lines.append(line)
     print_table(lines)
     print(facts()["device"], facts()["versions"], sep="\n")
     return lines

@@ -65,23 +65,30 @@ def measure(compiled: dict, rounds: int) -> dict[str, np.ndarray]:
     return {name: np.array(values) for name, values in times.items()}
 
 
+def summarise(times: dict[str, np.ndarray], **facts: str) -> list[dict[str, str]]:
+    """Returns a row per method, with the same facts in each."""
+    base = np.median(times["surgery"])
+    rows = []
+    for name, values in times.items():
+        low, median, high = np.percentile(values, (10, 50, 90))
+        rows.append(
+            {
+                "method": name,
+                **facts,
+                "median ms": f"{median:.2f}",
+                "10-90 %": f"{low:.2f} - {high:.2f}",
+                "of a surgery step": f"{median / base:.2f}",
+            }
+        )
+    return rows
+
+
 def main(options: Options) -> list[dict[str, str]]:
     """Prints the table and returns its rows."""
     rows = []
     for batch in options.batch:
         times = measure(compile_steps(batch), options.rounds)
-        base = np.median(times["surgery"])
-        for name, values in times.items():
-            low, median, high = np.percentile(values, (10, 50, 90))
-            rows.append(
-                {
-                    "method": name,
-                    "batch": str(batch),
-                    "median ms": f"{median:.2f}",
-                    "10-90 %": f"{low:.2f} - {high:.2f}",
-                    "of a surgery step": f"{median / base:.2f}",
-                }
-            )
+        rows += summarise(times, batch=str(batch))
     print_table(rows)
     print(facts()["device"], facts()["versions"], sep="\n")
     return rows

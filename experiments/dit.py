@@ -66,12 +66,12 @@ class Options:
     """The run's folder; runs/dit-MODEL or runs/dit-imagenet by default."""
     steps: int = 50
     """Steps of a method."""
-    decay: bool = True
-    """Whether the learning rate rises for a tenth of the steps and then falls to zero;
+    decay: bool | None = None
+    """Whether the learning rate rises for a tenth of the steps and then falls to zero: yes;
     imagenet: constant, as published."""
-    replay: int = 64
-    """Samples of the original model beside the images of each retain batch; 0, as
-    published, on imagenet."""
+    replay: int | None = None
+    """Samples of the original model beside the images of each retain batch: 64; imagenet:
+    0, as published."""
     stop_below: float = 0.01
     """Stop a method that ascends when the guide takes fewer than this fraction of 128
     samples for the digit, looked at every fifth step."""
@@ -111,9 +111,13 @@ class Options:
 
 
 DEFAULTS = {
-    "mnist": {"forget": 1, "exchange": 7, "weight": 0.01, "learning_rate": 1e-3, "batch_size": 64},
+    "mnist": {
+        "forget": 1, "exchange": 7, "weight": 0.01, "learning_rate": 1e-3, "batch_size": 64,
+        "decay": True, "replay": 64,
+    },
     "imagenet": {
         "forget": 207, "exchange": 208, "weight": 0.02, "learning_rate": 1e-4, "batch_size": 10,
+        "decay": False, "replay": 0,
     },
 }  # fmt: skip
 TRAIN_STEPS = {"dit": 6000, "unet": 1500}
@@ -148,10 +152,8 @@ def protocol(options: Options, name: str) -> tuple[uno.methods.Method, dit_metho
     fields = {field.name for field in dataclasses.fields(dit_methods.Protocol)}
     chosen = {k: v for k, v in vars(options).items() if k in fields - {"exchange"}}
     row = uno.methods.get_method("retain-descent" if name == CONTROL else name)
-    published = options.preset == "imagenet"
-    chosen["decay_steps"] = options.steps if options.decay and not published else 0
-    chosen["replay"] = 0 if published else options.replay
-    return row, dit_methods.Protocol(**chosen, exchange=name != CONTROL)
+    decay_steps = options.steps if options.decay else 0
+    return row, dit_methods.Protocol(**chosen, decay_steps=decay_steps, exchange=name != CONTROL)
 
 
 def train(options: Options, lab: dit_lab.Lab, folder: common.RunFolder, name: str):

@@ -3,8 +3,8 @@
     python -m experiments.dit --preset imagenet --weights DiT-XL-2-256x256.safetensors \
         --latents latents.npz --method uno surgery uno-s retain-descent
 
-Forget label 207, exchange label 208, w = 0.02, Adam 1e-4, batch 10 of each kind; a GPU with
-about 40 GiB in bfloat16 for UNO. How the files are made is said in
+Forget label 207, exchange label 208, w = 0.02, Adam 1e-4, batch 10 of each kind, in bfloat16.
+What a GPU needs for it has not been measured. How the files are made is said in
 `uno_jax.data.load_latents` and `uno_jax.foreign.dit_variables`. For each method the run
 holds the losses of every step, the seconds per step, the whole parameters as npz, and latents
 sampled before and after for the forgotten, the exchange and eight further labels: decode

@@ -67,13 +67,13 @@ def test_all_stages_on_the_folder_with_an_expression_then_a_person(places):
         out=places / "runs",
         forget="Male & ~Smiling",
         hat=1e3,
-        method=("surgery",),
+        method=("redirect", "surgery"),
         seeds=2,
     )
     results = celeba.main(options)
-    assert list(results["models"]) == ["before", "retrained", "surgery"]
+    assert list(results["models"]) == ["before", "retrained", "redirect", "surgery"]
     assert len(results["models"]["surgery"]) == 2
-    for row in results["models"]["surgery"]:
+    for row in results["models"]["redirect"]:
         assert row["judge"]["total"] == 200
         assert row["judge"]["low"] <= row["judge"]["count"] / 200 <= row["judge"]["high"]
         assert np.isfinite([row["fd"], row["retained_bound"], row["forgotten_bound"]]).all()

@@ -5,31 +5,25 @@ import optax
 import pytest
 
 import uno_jax as uno
+from tests.models.programs import QUICK, perturbed
 from uno_jax import diffusion, models
 
 IMAGES = jax.random.normal(jax.random.key(0), (3, 8, 12, 2))
 TIMES = jnp.array([0.0, 10.0, 900.0])
 LABELS = jnp.array([0, 4, 5])
+INPUTS = IMAGES, TIMES, LABELS
 
 
 def tiny(**changes):
     return models.DiT(**{"patch": 4, "depth": 2, "width": 16, "heads": 2, "classes": 5, **changes})
 
 
-def perturbed(model, images=IMAGES):
-    """Parameters none of which is zero."""
-    params = jax.jit(model.init)(jax.random.key(1), images, TIMES, LABELS)["params"]
-    leaves, structure = jax.tree.flatten(params)
-    keys = jax.random.split(jax.random.key(2), len(leaves))
-    noise = [0.2 * jax.random.normal(k, leaf.shape) for k, leaf in zip(keys, leaves, strict=True)]
-    return jax.tree.unflatten(structure, [a + b for a, b in zip(leaves, noise, strict=True)])
-
-
 @pytest.mark.parametrize(
     ("name", "millions"),
     # Peebles and Xie, table 1: 33, 130, 458 and 675 million; the position table is not ours.
-    [("S/2", 33), ("S/4", 33), ("B/2", 130), ("B/8", 131), ("L/2", 458), ("XL/2", 675)],
-)
+    [("S/2", 33), ("S/4", 33), ("B/2", 130), ("B/8", 131), ("L/2", 458), ("XL/2", 675),
+     ("XL/8", 676)],
+)  # fmt: skip
 def test_published_sizes_have_the_published_parameters(name, millions):
     model = models.dit(name)
     shapes = jax.eval_shape(
@@ -55,7 +49,7 @@ def test_it_starts_at_zero_with_identity_blocks():
 def test_patches_come_back_where_they_were():
     """With an output layer that copies, each token draws its own patch."""
     model = tiny(depth=0, width=32, mlp_ratio=1.0)
-    params = perturbed(model)
+    params = perturbed(model, *INPUTS)
     moved = model.apply({"params": params}, IMAGES, TIMES, LABELS)
     changed = IMAGES.at[0, 4:8, 8:12].add(1.0)
     again = model.apply({"params": params}, changed, TIMES, LABELS)
@@ -67,7 +61,7 @@ def test_patches_come_back_where_they_were():
 
 def test_every_condition_matters():
     model = tiny()
-    params = perturbed(model)
+    params = perturbed(model, *INPUTS)
     base = model.apply({"params": params}, IMAGES, TIMES, LABELS)
     for times, labels in ((TIMES + 5, LABELS), (TIMES, LABELS * 0 + 2)):
         other = model.apply({"params": params}, IMAGES, times, labels)
@@ -76,7 +70,7 @@ def test_every_condition_matters():
 
 def test_remat_changes_memory_and_nothing_else():
     model, again = tiny(), tiny(remat=True)
-    params = perturbed(model)
+    params = perturbed(model, *INPUTS)
 
     def slope(network):
         def loss(p):
@@ -90,7 +84,7 @@ def test_remat_changes_memory_and_nothing_else():
 
 def test_bfloat16_computes_near_float32_and_keeps_its_parameters():
     model, low = tiny(), tiny(dtype=jnp.bfloat16)
-    params = perturbed(low)
+    params = perturbed(low, *INPUTS)
     assert {leaf.dtype for leaf in jax.tree.leaves(params)} == {jnp.dtype(jnp.float32)}
     expected = model.apply({"params": params}, IMAGES, TIMES, LABELS)
     got = low.apply({"params": params}, IMAGES, TIMES, LABELS)
@@ -101,7 +95,7 @@ def test_bfloat16_computes_near_float32_and_keeps_its_parameters():
 
 def test_attention_weights_and_norms_are_float32_in_bfloat16():
     model = tiny(dtype=jnp.bfloat16, depth=1)
-    params = perturbed(model)
+    params = perturbed(model, *INPUTS)
     text = str(jax.make_jaxpr(model.apply)({"params": params}, IMAGES, TIMES, LABELS))
     exponentials = [line for line in text.splitlines() if " exp " in line or "rsqrt" in line]
     assert exponentials and all("f32" in line for line in exponentials)
@@ -141,10 +135,6 @@ def test_dit_xl_takes_one_uno_step_in_the_abstract():
     assert jax.tree.map(lambda a, b: a.shape == b.shape and a.dtype == b.dtype, state, after)
     assert round(models.parameter_count(after.params) / 1e6) == 675
     assert metrics["cosine"].dtype == jnp.float32
-
-
-# Without the passes that make it fast: memory is planned the same, in half the time.
-QUICK = {"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes": True}
 
 
 def temporary(model, side, channels, batch, tx):
