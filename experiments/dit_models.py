@@ -30,7 +30,9 @@ def network(name: str) -> nn.Module:
     if name == "dit":
         return models.DiT(patch=4, depth=4, width=128, heads=4, classes=10)
     if name == "unet":
-        return models.UNet(width=16, multipliers=(1, 2, 4), blocks=1, attention=(2,), classes=10)
+        return models.UNet(
+            patch=2, width=32, multipliers=(1, 2), blocks=1, attention=(1,), classes=10
+        )
     raise ValueError(f"model: expected 'dit' or 'unet', got {name!r}.")
 
 

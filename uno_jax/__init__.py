@@ -12,6 +12,7 @@ from uno_jax.objectives.exchange import exchange_loss, relabelling_loss
 from uno_jax.objectives.families import Family, bernoulli, diagonal_gaussian, gaussian
 from uno_jax.objectives.hat import hat_divergence, hat_loss
 from uno_jax.objectives.matching import Term, anchor, curvature, match
+from uno_jax.training.finite import NonFiniteError, non_finite_leaves
 from uno_jax.training.loop import Result, print_progress, settled, train, unlearn
 from uno_jax.training.matching import make_matching_step
 from uno_jax.training.state import TrainState, copy_state, create_state
@@ -42,6 +43,7 @@ __all__ = [
     "Family",
     "GaussNewtonState",
     "LineSearchState",
+    "NonFiniteError",
     "OrthogonalizeState",
     "ProjectionState",
     "PullState",
@@ -77,6 +79,7 @@ __all__ = [
     "make_unlearning_step",
     "match",
     "methods",
+    "non_finite_leaves",
     "orthogonalize",
     "orthogonalize_against",
     "print_progress",

@@ -5,6 +5,7 @@ import pytest
 
 from tests.models.programs import compiled, perturbed
 from uno_jax import models
+from uno_jax.models import unet
 
 IMAGES = jax.random.normal(jax.random.key(0), (3, 8, 12, 2))
 TIMES = jnp.array([0.0, 10.0, 900.0])
@@ -91,3 +92,14 @@ def test_dropout_acts_in_training_alone():
 def test_sides_that_do_not_fit_are_named():
     with pytest.raises(ValueError, match=r"UNet: expected sides that 2 divides, got \(7, 8\)"):
         tiny().init(jax.random.key(0), jnp.zeros((1, 7, 8, 2)), TIMES[:1], LABELS[:1])
+
+
+def test_patches_are_squares_of_pixels_and_come_back():
+    model = tiny(patch=2, multipliers=(1,), attention=())
+    params = perturbed(model, *INPUTS)
+    output = apply(model, params, *INPUTS)
+    assert output.shape == IMAGES.shape
+    assert params["input"]["kernel"].shape == (3, 3, 2 * 2 * 2, 8)
+    squares = unet.to_patches(IMAGES, 2)
+    np.testing.assert_array_equal(squares[1, 2, 3].reshape(2, 2, 2), IMAGES[1, 4:6, 6:8])
+    np.testing.assert_array_equal(unet.from_patches(squares, 2), IMAGES)

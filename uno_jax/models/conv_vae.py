@@ -18,13 +18,16 @@ class ConvEncoder(nn.Module):
     latents: int
     form: str = "auto"
     dtype: jnp.dtype = jnp.float32
+    axis_name: str | None = None
 
     @nn.compact
     def __call__(self, images: jax.Array, *, train: bool) -> tuple[jax.Array, jax.Array]:
         x = images.astype(self.dtype)
         for number, features in enumerate(self.channels):
             x = ConvDown(features, self.form, name=f"down{number}")(x)
-            x = batch_norm(f"norm{number}", self.dtype)(x, use_running_average=not train)
+            x = batch_norm(f"norm{number}", self.dtype, self.axis_name)(
+                x, use_running_average=not train
+            )
             x = nn.leaky_relu(x, SLOPE)
         # The two heads are in float32: the log variance is exponentiated.
         x = x.reshape(x.shape[0], -1).astype(jnp.float32)
@@ -41,12 +44,15 @@ class ConvDecoder(nn.Module):
     side: int
     form: str = "auto"
     dtype: jnp.dtype = jnp.float32
+    axis_name: str | None = None
 
     def setup(self):
         self.input = nn.Dense(self.channels[-1] * self._small**2, dtype=self.dtype)
         widths = (*self.channels[-2::-1], self.channels[0])
         self.ups = [ConvUp(features, self.form, name=f"up{i}") for i, features in enumerate(widths)]
-        self.norms = [batch_norm(f"norm{i}", self.dtype) for i in range(len(widths))]
+        self.norms = [
+            batch_norm(f"norm{i}", self.dtype, self.axis_name) for i in range(len(widths))
+        ]
         self.output = ConvSame(3, "auto")
 
     @property
@@ -88,6 +94,7 @@ class ConvVAE(nn.Module):
       form: of the convolutions, see `conv_down`: the same mathematics, another cost.
       dtype: in which the convolutions compute; parameters, statistics, heads and loss
         stay float32.
+      axis_name: a mapped axis, of `jax.pmap`, over which batch norm takes its statistics.
 
     References:
       Mandal and Gottwald, UNO, arXiv 2506.04712 (CelebA experiments).
@@ -98,6 +105,7 @@ class ConvVAE(nn.Module):
     side: int = 64
     form: str = "auto"
     dtype: jnp.dtype = jnp.float32
+    axis_name: str | None = None
     pixel_range = (-1.0, 1.0)
 
     def setup(self):
@@ -105,8 +113,9 @@ class ConvVAE(nn.Module):
             raise ValueError(
                 f"side: expected a multiple of {2 ** len(self.channels)}, got {self.side}."
             )
-        self.encoder = ConvEncoder(self.channels, self.latents, self.form, self.dtype)
-        self.decoder = ConvDecoder(self.channels, self.side, self.form, self.dtype)
+        common = self.form, self.dtype, self.axis_name
+        self.encoder = ConvEncoder(self.channels, self.latents, *common)
+        self.decoder = ConvDecoder(self.channels, self.side, *common)
 
     def __call__(self, images: jax.Array, noise: jax.Array, *, train: bool) -> VAEOutput:
         """Encodes, samples the posterior with the given noise, decodes.

@@ -184,8 +184,18 @@ class ConvSame(_Resampling):
     side: int = 3
 
 
-def batch_norm(name: str, dtype=None) -> nn.BatchNorm:
-    """Batch norm as the published models have it, statistics in float32."""
+def batch_norm(name: str, dtype=None, axis_name: str | None = None) -> nn.BatchNorm:
+    """Batch norm as the published models have it, statistics in float32.
+
+    Over a mapped axis, of `jax.pmap`, the statistics are those of all devices' examples.
+    """
     # momentum 0.9 is PyTorch's 0.1. The two-pass variance costs little and keeps
     # gradients and Hessian-vector products of small variances accurate.
-    return nn.BatchNorm(momentum=0.9, epsilon=1e-5, use_fast_variance=False, dtype=dtype, name=name)
+    return nn.BatchNorm(
+        momentum=0.9,
+        epsilon=1e-5,
+        use_fast_variance=False,
+        dtype=dtype,
+        axis_name=axis_name,
+        name=name,
+    )

@@ -16,11 +16,12 @@ class Encoder(nn.Module):
 
     hidden: int = 400
     latents: int = 2
+    axis_name: str | None = None
 
     @nn.compact
     def __call__(self, images: jax.Array, *, train: bool) -> tuple[jax.Array, jax.Array]:
         x = nn.Dense(self.hidden, name="hidden")(images)
-        x = nn.relu(batch_norm("norm")(x, use_running_average=not train))
+        x = nn.relu(batch_norm("norm", axis_name=self.axis_name)(x, use_running_average=not train))
         return (
             nn.Dense(self.latents, name="mean")(x),
             nn.Dense(self.latents, name="log_variance")(x),
@@ -31,11 +32,12 @@ class Decoder(nn.Module):
     """Latents (N, latents) to logits of the pixels, (N, 784)."""
 
     hidden: int = 400
+    axis_name: str | None = None
 
     @nn.compact
     def __call__(self, latents: jax.Array, *, train: bool) -> jax.Array:
         x = nn.Dense(self.hidden, name="hidden")(latents)
-        x = nn.relu(batch_norm("norm")(x, use_running_average=not train))
+        x = nn.relu(batch_norm("norm", axis_name=self.axis_name)(x, use_running_average=not train))
         return nn.Dense(PIXELS, name="logits")(x)
 
 
@@ -45,6 +47,7 @@ class MnistVAE(nn.Module):
     Attributes:
       hidden: width of the two hidden layers.
       latents: dimension of the latent space.
+      axis_name: a mapped axis, of `jax.pmap`, over which batch norm takes its statistics.
 
     References:
       Mandal and Gottwald, UNO, arXiv 2506.04712 (MNIST experiments).
@@ -52,11 +55,12 @@ class MnistVAE(nn.Module):
 
     hidden: int = 400
     latents: int = 2
+    axis_name: str | None = None
     pixel_range = (0.0, 1.0)
 
     def setup(self):
-        self.encoder = Encoder(self.hidden, self.latents)
-        self.decoder = Decoder(self.hidden)
+        self.encoder = Encoder(self.hidden, self.latents, self.axis_name)
+        self.decoder = Decoder(self.hidden, self.axis_name)
 
     def __call__(self, images: jax.Array, noise: jax.Array, *, train: bool) -> VAEOutput:
         """Encodes, samples the posterior with the given noise, decodes.

@@ -81,7 +81,7 @@ class SelfAttention(nn.Module):
 class UNet(nn.Module):
     """A convolutional network down to coarse images and up again, with skip connections.
 
-    Sides of an image must be divisible by 2 to the number of levels minus 1: 32x32 with
+    Sides of an image must be divisible by 2 to the number of levels minus 1, in patches: 32x32 with
     the defaults, which are those published for CIFAR-10 with a condition on labels; 28x28
     with three levels.
 
@@ -93,13 +93,16 @@ class UNet(nn.Module):
       heads: of the attention.
       classes: number of labels; label `classes` stands for none.
       learned_variance: whether there are twice the channels in the output.
+      patch: side of the squares whose pixels are the channels of one place, inside: a
+        large image costs as one of a `patch`-th of its sides.
       dropout: rate inside the residual blocks, when `train`.
       dtype: of the computation; parameters are float32.
       remat: whether a residual block's inside is computed again in the backward pass.
 
     References:
       Ho et al., DDPM, arXiv 2006.11239, appendix B; scale and shift by the condition as
-      Dhariwal and Nichol, arXiv 2105.05233.
+      Dhariwal and Nichol, arXiv 2105.05233; patches as Hoogeboom et al., Simple diffusion,
+      arXiv 2301.11093.
     """
 
     width: int = 128
@@ -109,6 +112,7 @@ class UNet(nn.Module):
     heads: int = 1
     classes: int = 10
     learned_variance: bool = False
+    patch: int = 1
     dropout: float = 0.0
     dtype: Any = jnp.float32
     remat: bool = False
@@ -123,7 +127,7 @@ class UNet(nn.Module):
         self, noisy: jax.Array, times: jax.Array, labels: jax.Array, *, train: bool = False
     ) -> jax.Array:
         """Maps (N, H, W, C) images, (N,) times and (N,) labels to (N, H, W, C or 2C)."""
-        coarse = 2 ** (len(self.multipliers) - 1)
+        coarse = self.patch * 2 ** (len(self.multipliers) - 1)
         if noisy.shape[1] % coarse or noisy.shape[2] % coarse:
             raise ValueError(f"UNet: expected sides that {coarse} divides, got {noisy.shape[1:3]}.")
         conv = _conv(self.dtype)
@@ -141,7 +145,7 @@ class UNet(nn.Module):
                 x = SelfAttention(self.heads, self.dtype, name=f"{name}_attention")(x)
             return x
 
-        x = conv(self.width, 3, name="input")(noisy.astype(self.dtype))
+        x = conv(self.width, 3, name="input")(to_patches(noisy, self.patch).astype(self.dtype))
         skips = [x]
         levels = range(len(self.multipliers))
         for level in levels:
@@ -166,7 +170,22 @@ class UNet(nn.Module):
                 x = conv(x.shape[-1], 3, name=f"up_{level}_double")(x)
         x = nn.silu(_Norm(jnp.float32, name="norm_output")(x))
         channels = noisy.shape[-1] * (2 if self.learned_variance else 1)
-        return _conv(jnp.float32)(channels, 3, name="output", zero=True)(x)
+        x = _conv(jnp.float32)(self.patch**2 * channels, 3, name="output", zero=True)(x)
+        return from_patches(x, self.patch)
+
+
+def to_patches(x, patch):
+    """(N, H, W, C) to (N, H / patch, W / patch, patch² C)."""
+    batch, height, width, channels = x.shape
+    x = x.reshape(batch, height // patch, patch, width // patch, patch, channels)
+    return x.swapaxes(2, 3).reshape(batch, height // patch, width // patch, -1)
+
+
+def from_patches(x, patch):
+    """The way back."""
+    batch, rows, columns, _ = x.shape
+    x = x.reshape(batch, rows, columns, patch, patch, -1).swapaxes(2, 3)
+    return x.reshape(batch, rows * patch, columns * patch, -1)
 
 
 def _conv(dtype):

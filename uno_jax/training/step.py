@@ -1,46 +1,16 @@
 """One pure step: of training, and of unlearning."""
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
 
 import jax
 import optax
 
 from uno_jax import trees
+from uno_jax.training.passes import make_pass
 from uno_jax.training.state import TrainState
 
 DESCEND = ("retain", "forget")
 MODEL_STATE_FROM = ("both", "retain", "forget", "none")
-
-
-class _Pass(NamedTuple):
-    loss: jax.Array
-    grads: Any
-    grad_fn: Callable
-    model_state: Any
-
-
-def _make_pass(loss_fn, has_model_state, axis_name):
-    """Returns a function from (params, model_state, batch, key) to a `_Pass`."""
-
-    def mean(tree):
-        return tree if axis_name is None else jax.lax.pmean(tree, axis_name)
-
-    def run(params, model_state, batch, key):
-        def value(p):
-            if has_model_state:
-                return loss_fn(p, model_state, batch, key)
-            return loss_fn(p, batch, key), model_state
-
-        def grad_fn(p):
-            return mean(jax.grad(value, has_aux=True)(p)[0])
-
-        (loss, new_model_state), grads = jax.value_and_grad(value, has_aux=True)(params)
-        return _Pass(
-            mean(loss), mean(grads), trees.accept_masked(grad_fn, params), mean(new_model_state)
-        )
-
-    return run
 
 
 def step_metrics(retain_loss, retain_grads, forget_loss, forget_grads) -> dict[str, jax.Array]:
@@ -62,6 +32,8 @@ def make_training_step(
     *,
     has_model_state: bool = False,
     axis_name: str | None = None,
+    reduction: str = "mean",
+    accumulate: int = 1,
 ) -> Callable:
     """Builds a pure step of ordinary training.
 
@@ -70,8 +42,10 @@ def make_training_step(
         `loss_fn(params, model_state, batch, key) -> (scalar, model_state)`.
       tx: an Optax transformation.
       has_model_state: whether the loss carries a model state along.
-      axis_name: a mapped axis (of `jax.pmap` or `jax.shard_map`) over which loss,
-        gradient and model state are averaged.
+      axis_name: a mapped axis (of `jax.pmap` or `jax.shard_map`) over which loss and
+        gradient are joined and the model state is averaged.
+      reduction: see `make_unlearning_step`.
+      accumulate: see `make_unlearning_step`.
 
     Returns:
       `step(state, batch) -> (state, metrics)`, not jitted; metrics holds `loss`.
@@ -87,7 +61,13 @@ def make_training_step(
       Array([0.5, 0.5], dtype=float32)
     """
     tx = optax.with_extra_args_support(tx)
-    run = _make_pass(loss_fn, has_model_state, axis_name)
+    run = make_pass(
+        loss_fn,
+        has_model_state=has_model_state,
+        axis_name=axis_name,
+        reduction=reduction,
+        accumulate=accumulate,
+    )
 
     def step(state: TrainState, batch) -> tuple[TrainState, dict[str, jax.Array]]:
         key = jax.random.fold_in(state.key, state.step)
@@ -113,6 +93,8 @@ def make_unlearning_step(
     descend: str = "retain",
     model_state_from: str = "both",
     axis_name: str | None = None,
+    reduction: str = "mean",
+    accumulate: int = 1,
 ) -> Callable:
     r"""Builds a pure step that makes a model forget.
 
@@ -135,8 +117,16 @@ def make_unlearning_step(
         running statistics of batch norm: `"both"` (first the retain batch, then
         the forget batch, as the published code does), `"retain"`, `"forget"` or
         `"none"`. A batch of a single class moves the statistics towards it.
-      axis_name: a mapped axis over which losses and gradients are averaged
-        before any dot product.
+      axis_name: a mapped axis (of `jax.pmap` or `jax.shard_map`) over which losses and
+        gradients are joined before any dot product; each device draws its own noise.
+        Under `jit` with sharded arrays this is not needed, nor is it under a mesh.
+      reduction: how the losses reduce their batch, `"mean"` or `"sum"`; so are the
+        parts joined that devices or micro-batches give.
+      accumulate: micro-batches that each batch is taken in, one after the other, for
+        batches that do not fit: both gradients and their products are accumulated
+        before any dot product. The model state goes through them in turn. The step
+        is that of the whole batch but for the noise, which is drawn per micro-batch,
+        and for batch norm, which sees one micro-batch at a time.
 
     Returns:
       `step(state, retain_batch, forget_batch) -> (state, metrics)`, pure and not
@@ -144,7 +134,7 @@ def make_unlearning_step(
       `cosine`, `retain_norm` and `forget_norm`, all from before the update.
 
     Raises:
-      ValueError: for an unknown `descend` or `model_state_from`.
+      ValueError: for an unknown `descend`, `model_state_from` or `reduction`.
 
     Examples:
       >>> import jax, jax.numpy as jnp, optax
@@ -164,8 +154,16 @@ def make_unlearning_step(
             f"model_state_from: expected one of {MODEL_STATE_FROM}, got {model_state_from!r}."
         )
     tx = optax.with_extra_args_support(tx)
-    run_retain = _make_pass(loss_fn, has_model_state, axis_name)
-    run_forget = _make_pass(forget_loss_fn or loss_fn, has_model_state, axis_name)
+    run_retain, run_forget = (
+        make_pass(
+            fn,
+            has_model_state=has_model_state,
+            axis_name=axis_name,
+            reduction=reduction,
+            accumulate=accumulate,
+        )
+        for fn in (loss_fn, forget_loss_fn or loss_fn)
+    )
 
     def step(state: TrainState, retain_batch, forget_batch):
         key = jax.random.fold_in(state.key, state.step)

@@ -1,0 +1,39 @@
+"""Which leaves of a state are no longer numbers."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+
+class NonFiniteError(ArithmeticError):
+    """A state or a step that holds NaN or infinity."""
+
+
+@jax.jit
+def _finite(leaves):
+    return [jnp.all(jnp.isfinite(leaf)) for leaf in leaves]
+
+
+def non_finite_leaves(tree: Any) -> list[str]:
+    """The paths of floating-point leaves that hold NaN or infinity.
+
+    Args:
+      tree: any pytree; leaves that are not floating-point are passed over.
+
+    Returns:
+      Paths such as `"params/decoder/kernel"`, in the order of the tree.
+
+    Examples:
+      >>> import jax.numpy as jnp
+      >>> import uno_jax as uno
+      >>> uno.non_finite_leaves({"a": jnp.ones(2), "b": jnp.array([1.0, jnp.nan])})
+      ['b']
+    """
+    named = [
+        (jax.tree_util.keystr(path, simple=True, separator="/"), leaf)
+        for path, leaf in jax.tree_util.tree_flatten_with_path(tree)[0]
+        if jnp.issubdtype(jnp.result_type(leaf), jnp.inexact)
+    ]
+    finite = jax.device_get(_finite([leaf for _, leaf in named]))
+    return [name for (name, _), fine in zip(named, finite, strict=True) if not fine]
