@@ -25,11 +25,11 @@ from typing import Literal
 import jax
 
 import uno_jax as uno
-from experiments import celeba_models, celeba_report, common, resumable
+from experiments import celeba_models, celeba_report, common, devices, resumable
 from experiments.celeba_lab import Lab, Target
 from experiments.face_redirect import face_model
 from experiments.vae_methods import Protocol, prepare
-from uno_jax import data
+from uno_jax import checkpoints, data
 
 MethodName = Literal[uno.methods.UNCONDITIONAL]
 DataName = Literal[data.FACE_SOURCES]
@@ -141,15 +141,19 @@ class Options:
     """Samples that the table's fractions are counted on."""
     rebound_steps: int | None = None
     """Steps of retain descent behind each method, to see what comes back."""
+    mesh: str = ""
+    """Devices to spread batches and large arrays over, such as data=4,fsdp=2."""
+    backend: devices.Backend = "jit"
+    """jit, or pmap: a copy of the state on every device of this process."""
 
 
 # What the models that all forget sets share depend on; the rest is of one forget set.
 SHARED = (
     *("data", "data_dir", "seed", "side", "dtype", "learning_rate", "channels", "latents"),
-    *("crop", "epochs", "train_batch", "decay", "judge_steps"),
+    *("crop", "epochs", "train_batch", "decay", "judge_steps", "backend"),
 )
 FREE = ("out", "cache_dir", "stage", "preset", "method", "seeds", "save_every")
-FREE = (*FREE, "train_save_every", "inception")
+FREE = (*FREE, "train_save_every", "inception", "mesh")
 
 
 def resolve(options: Options) -> Options:
@@ -180,6 +184,14 @@ def load(options: Options, split: str) -> data.Faces:
     return faces
 
 
+def fingerprint(faces: data.Faces) -> str:
+    """Of every label and of a thousand faces."""
+    some = faces.images[:: max(1, len(faces.images) // 1000)]
+    return checkpoints.fingerprint(
+        {"images": some, "attributes": faces.attributes, "identity": faces.identity}
+    )
+
+
 def unlearn(options: Options, lab: Lab, folder: common.RunFolder, original) -> dict:
     """Runs every method and seed, or takes what the folder holds.
 
@@ -189,10 +201,11 @@ def unlearn(options: Options, lab: Lab, folder: common.RunFolder, original) -> d
     fields = {field.name for field in dataclasses.fields(Protocol)}
     protocol = Protocol(**{k: v for k, v in vars(options).items() if k in fields})
     model = face_model(lab.vae, original, lab.train, lab.split, options.redirect_share)
+    where = devices.choose(options.mesh, options.backend)
     results = {}
     for name in options.method:
         method = uno.methods.get_method(name)
-        job = prepare(method, protocol, model, lab.eyes["guide"], 1)
+        job = prepare(method, protocol, model, lab.eyes["guide"], 1, where.axis_name)
         results[name] = []
         for seed in range(options.seed, options.seed + options.seeds):
             begin = time.perf_counter()
@@ -208,6 +221,7 @@ def unlearn(options: Options, lab: Lab, folder: common.RunFolder, original) -> d
                 if method.matches
                 else lambda row: row["guide_fraction"] < options.stop_below,
                 save_every=options.save_every,
+                devices=where,
             )
             seconds = time.perf_counter() - begin
             results[name].append((result, seconds))
@@ -234,6 +248,7 @@ def main(options: Options) -> dict:
     folder = common.RunFolder(options.out / target.slug, options, ignore=(*SHARED, *FREE))
     train, test = load(options, "train"), load(options, "test")
     common.console.print(f"{target.text}: {target.split(train).describe()}")
+    shared.data = folder.data = fingerprint(train)
 
     original = celeba_models.trained_vae(options, shared, "before", train, None)
     classifiers = {

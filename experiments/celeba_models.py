@@ -10,7 +10,7 @@ import numpy as np
 import optax
 
 import uno_jax as uno
-from experiments import common, resumable, training
+from experiments import common, devices, resumable, training
 from uno_jax import data, models
 
 
@@ -54,12 +54,15 @@ def classifier(options, folder: common.RunFolder, faces: data.Faces, name: str) 
         name,
         model,
         models.make_attribute_loss(model, shift=4),
-        data.face_batches(faces, batch_size=128, seed=options.seed + number, flip=True),
+        devices.per_process(data.face_batches)(
+            faces, batch_size=128, seed=options.seed + number, flip=True
+        ),
         jnp.zeros((1, options.side, options.side, 3)),
         steps=options.judge_steps,
         learning_rate=1e-3,
         key=jax.random.fold_in(jax.random.key(options.seed), 1 + number),
         save_every=options.train_save_every,
+        devices=devices.choose(options.mesh, options.backend),
     )
     return Classifier(
         jax.jit(lambda images: model.apply({"params": params}, images)),
@@ -80,12 +83,22 @@ def trained_vae(
     if options.decay:
         rate = optax.cosine_decay_schedule(rate, steps)
     shape = (options.side, options.side, 3)
-    step, state = training.fresh_vae(vae(options), options.seed, rate, shape)
-    batches = data.face_batches(
+    where = devices.choose(options.mesh, options.backend)
+    step, state = training.fresh_vae(
+        vae(options), options.seed, rate, shape, axis_name=where.axis_name
+    )
+    batches = devices.per_process(data.face_batches)(
         faces, indices, batch_size=options.train_batch, seed=options.seed, flip=True
     )
     return resumable.train_or_restore(
-        folder, name, step, state, batches, steps=steps, save_every=options.train_save_every
+        folder,
+        name,
+        step,
+        state,
+        batches,
+        steps=steps,
+        save_every=options.train_save_every,
+        devices=where,
     )
 
 

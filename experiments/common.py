@@ -18,6 +18,8 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
+from uno_jax import parallel
+
 console = Console(stderr=True)
 
 
@@ -29,6 +31,9 @@ class RunFolder:
     goes on from its checkpoints; with another configuration that is an error.
     """
 
+    data: str
+    """Fingerprint of the data, to be set before the first checkpoint."""
+
     def __init__(self, path: Path, options: Any, *, ignore: tuple[str, ...] = ("out",)):
         self.path = path
         self.config = {
@@ -36,6 +41,11 @@ class RunFolder:
             for k, v in dataclasses.asdict(options).items()
             if k not in ignore
         }
+        self.data = ""
+        self._checkpoints = path / "checkpoints"
+        if jax.process_index():
+            # Of several processes the first writes; what the others say is kept apart.
+            self.path = path = path / "processes" / str(jax.process_index())
         file = path / "config.json"
         if file.exists():
             known = json.loads(file.read_text())
@@ -49,13 +59,13 @@ class RunFolder:
                     f"{path} holds a run with another configuration ({'; '.join(changed)}). "
                     "Give another --out, or remove that folder."
                 )
-        for name in ("checkpoints", "figures", "samples"):
-            (path / name).mkdir(parents=True, exist_ok=True)
+        for folder in (self._checkpoints, path / "figures", path / "samples"):
+            folder.mkdir(parents=True, exist_ok=True)
         file.write_text(json.dumps(self.config, indent=2) + "\n")
 
     def checkpoint(self, name: str) -> Path:
         """The folder of a named checkpoint."""
-        return self.path / "checkpoints" / name
+        return self._checkpoints / name
 
     def figure(self, name: str) -> Path:
         """The file of a named figure."""
@@ -125,7 +135,7 @@ def counter(title: str) -> Callable[[int, int], None]:
 
 def write_whole(file: Path, text: str) -> None:
     """Writes a file so that an interruption leaves the old one or the new one."""
-    aside = file.with_suffix(".new")
+    aside = file.with_suffix(f".new{jax.process_index()}")
     aside.write_text(text)
     aside.replace(file)
 
@@ -163,7 +173,9 @@ def use_compilation_cache() -> None:
 
 
 def print_table(rows: list[dict[str, str]]) -> None:
-    """Prints rows as a table on standard output."""
+    """Prints rows as a table on standard output, of several processes in the first."""
+    if not parallel.is_first():
+        return
     table = Table(box=box.SIMPLE)
     for number, name in enumerate(rows[0]):
         table.add_column(name, justify="right" if number else "left")
@@ -179,10 +191,12 @@ def run(main: Callable[[Any], Any], options: type) -> None:
     ends the run with what was saved so far in place.
     """
     parsed = tyro.cli(options)
+    parallel.join_processes()
+    console.quiet = not parallel.is_first()
     use_compilation_cache()
     try:
         main(parsed)
-    except (ValueError, FileNotFoundError, ImportError) as error:
+    except (ValueError, OSError, ArithmeticError, ImportError) as error:
         if os.environ.get("UNO_DEBUG"):
             raise
         console.print(f"error: {error}", style="red", markup=False, highlight=False)

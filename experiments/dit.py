@@ -24,6 +24,7 @@ import numpy as np
 import uno_jax as uno
 from experiments import (
     common,
+    devices,
     dit_imagenet,
     dit_lab,
     dit_methods,
@@ -108,6 +109,10 @@ class Options:
     """imagenet: CSV of the published table, to stand beside."""
     size: str = "XL/2"
     """imagenet: size and patch of the DiT."""
+    mesh: str = ""
+    """Devices to spread batches and large arrays over, such as data=4,fsdp=2."""
+    backend: devices.Backend = "jit"
+    """jit, or pmap: a copy of the state on every device of this process."""
 
 
 DEFAULTS = {
@@ -156,6 +161,11 @@ def protocol(options: Options, name: str) -> tuple[uno.methods.Method, dit_metho
     return row, dit_methods.Protocol(**chosen, decay_steps=decay_steps, exchange=name != CONTROL)
 
 
+def where(options: Options) -> devices.Devices:
+    """How the steps are run."""
+    return devices.choose(options.mesh, options.backend)
+
+
 def train(options: Options, lab: dit_lab.Lab, folder: common.RunFolder, name: str):
     """Trains the model, or the yardstick: its forgotten label has images of the exchange
     class, and no image of the forgotten class is in its data.
@@ -177,13 +187,15 @@ def train(options: Options, lab: dit_lab.Lab, folder: common.RunFolder, name: st
         steps=options.train_steps,
         learning_rate=options.train_learning_rate,
         seed=options.seed,
+        devices=where(options),
     )
 
 
 def unlearn(options: Options, lab: dit_lab.Lab, folder, name: str, original) -> uno.Result:
     """Runs one method from the original model, or takes what its checkpoint holds."""
     method, how = protocol(options, name)
-    job = dit_methods.prepare(method, how, lab.model(original, how.replay))
+    there = where(options)
+    job = dit_methods.prepare(method, how, lab.model(original, how.replay), there.axis_name)
     return resumable.unlearn_or_restore(
         folder,
         f"after-{name}",
@@ -195,6 +207,7 @@ def unlearn(options: Options, lab: dit_lab.Lab, folder, name: str, original) -> 
         forgotten=(lambda row: row.get("guide_fraction", 1.0) < options.stop_below)
         if name in dit_methods.ASCENDING
         else None,
+        devices=there,
     )
 
 
@@ -202,10 +215,10 @@ def main(options: Options) -> dict:
     """Runs the experiment and returns what metrics.json holds."""
     options = resolve(options)
     started = time.perf_counter()
-    folder = common.RunFolder(options.out, options)
+    folder = common.RunFolder(options.out, options, ignore=("out", "mesh"))
     if options.preset == "imagenet":
-        return dit_imagenet.run(options, folder, protocol)
-    lab = dit_lab.Lab(options, folder)
+        return dit_imagenet.run(options, folder, protocol, where(options))
+    lab = dit_lab.Lab(options, folder, where(options))
     common.console.print(
         f"{lab.train.name}: digit {options.forget} to be forgotten, {options.exchange} in its place"
     )

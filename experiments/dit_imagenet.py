@@ -20,8 +20,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from experiments import common, dit_methods, resumable
-from uno_jax import data, diffusion, foreign, models, report
+from experiments import common, devices, dit_methods, resumable
+from uno_jax import checkpoints, data, diffusion, foreign, models, report
 
 GUIDANCE = 4.0
 FURTHER = 8
@@ -56,9 +56,12 @@ def load(options) -> tuple[dit_methods.Model, Any]:
     return model, network
 
 
-def run(options, folder: common.RunFolder, protocol: Callable) -> dict:
+def run(
+    options, folder: common.RunFolder, protocol: Callable, where: devices.Devices = devices.ONE
+) -> dict:
     """Runs the methods and returns what metrics.json holds."""
     model, network = load(options)
+    folder.data = checkpoints.fingerprint({"latents": model.images, "labels": model.labels})
     shape = model.images.shape[1:]
     kept = np.setdiff1d(np.unique(model.labels), [options.forget, options.exchange])[:FURTHER]
     labels = np.concatenate([[options.forget, options.exchange], kept])
@@ -83,7 +86,7 @@ def run(options, folder: common.RunFolder, protocol: Callable) -> dict:
     samples("before", model.original)
     for name in options.method:
         method, how = protocol(options, name)
-        job = dit_methods.prepare(method, how, model)
+        job = dit_methods.prepare(method, how, model, where.axis_name)
         result = resumable.unlearn_or_restore(
             folder,
             f"after-{name}",
@@ -91,6 +94,7 @@ def run(options, folder: common.RunFolder, protocol: Callable) -> dict:
             job.start(jax.random.key(options.seed)),
             lambda job=job: job.streams(options.seed + 1),
             steps=options.steps,
+            devices=where,
         )
         params = dit_methods.whole(result.state)
         samples(f"after {name}", params)

@@ -8,8 +8,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from experiments import common, dit_methods, dit_models, training
-from uno_jax import data, metrics, models
+from experiments import common, devices, dit_methods, dit_models, training
+from uno_jax import checkpoints, data, metrics, models
 
 CHUNK = 250
 REPLAYED = 100
@@ -22,13 +22,21 @@ JUDGES = {"judge": (models.DigitCNN(), 1), "judge2": (models.DigitDeepMLP(), 2)}
 class Lab:
     """The data, the network and those who judge; nothing of it is handed to a method."""
 
-    def __init__(self, options, folder: common.RunFolder):
+    def __init__(self, options, folder: common.RunFolder, where: devices.Devices = devices.ONE):
         self.options, self.folder = options, folder
         self.network = dit_models.network(options.model)
         self.train, self.test = (data.load(options.data, part) for part in ("train", "test"))
         self.images = dit_models.pictures(self.train)
+        folder.data = checkpoints.fingerprint(
+            {"images": self.train.images, "labels": self.train.labels}
+        )
         classifier = partial(
-            training.classifier, folder, self.train, learning_rate=2e-3, seed=options.seed
+            training.classifier,
+            folder,
+            self.train,
+            learning_rate=2e-3,
+            seed=options.seed,
+            devices=where,
         )
         self.judges, params = {}, {}
         for number, (name, (model, factor)) in enumerate(JUDGES.items()):
@@ -177,11 +185,12 @@ class Lab:
 
 def look_or_restore(folder, lab: Lab, name: str, params: Any, original: Any) -> tuple[dict, dict]:
     """What `Lab.look` says of a model, or what the folder already holds of it."""
-    file = folder.checkpoint(f"judged-{name}.json")
+    file = folder.path / "judged" / f"{name}.json"
     samples = folder.path / "samples" / f"{name}.npz"
     if not (file.exists() and samples.exists()):
         row, pictures = lab.look(params, original)
         np.savez_compressed(samples, **pictures)
+        file.parent.mkdir(exist_ok=True)
         common.write_whole(file, json.dumps(row))
     with np.load(samples) as archive:
         return json.loads(file.read_text()), dict(archive)

@@ -12,6 +12,7 @@ import optax
 
 import uno_jax as uno
 from experiments import dit_models, dit_redirect
+from experiments.devices import per_process
 from uno_jax import data, diffusion
 
 CONDITIONING = r"(^|/)(label|modulation)(/|$)"
@@ -87,10 +88,11 @@ class Model(NamedTuple):
         """Endless batches of `image` and `label` of one side, with `replay` samples in each."""
         rows = self.rows(side)
         arrays = {"image": self.images[rows], "label": self.labels[rows]}
-        batches = data.array_batches(arrays, batch_size=batch_size, seed=seed)
+        stream = per_process(data.array_batches)
+        batches = stream(arrays, batch_size=batch_size, seed=seed)
         if not replay:
             return batches
-        replayed = data.array_batches(self.replayed, batch_size=replay, seed=seed)
+        replayed = stream(self.replayed, batch_size=replay, seed=seed)
         pairs = zip(batches, replayed, strict=False)
         return ({key: np.concatenate([a[key], b[key]]) for key in a} for a, b in pairs)
 
@@ -115,7 +117,9 @@ def whole(state: uno.TrainState) -> Any:
     return uno.join(state.params, state.model_state)
 
 
-def prepare(method: uno.methods.Method, protocol: Protocol, model: Model) -> Job:
+def prepare(
+    method: uno.methods.Method, protocol: Protocol, model: Model, axis_name: str | None = None
+) -> Job:
     """Makes a method ready to run from the original model.
 
     The retain loss of all gradient methods is the training loss on retained images plus
@@ -126,6 +130,7 @@ def prepare(method: uno.methods.Method, protocol: Protocol, model: Model) -> Job
       method: a row of the table.
       protocol: how to run it.
       model: the model and its data.
+      axis_name: a mapped axis, see `uno.make_unlearning_step`.
 
     Returns:
       A `Job`.
@@ -151,6 +156,7 @@ def prepare(method: uno.methods.Method, protocol: Protocol, model: Model) -> Job
         has_model_state=True,
         model_state_from="none",
         descend=method.descend,
+        axis_name=axis_name,
     )
 
     def start(key):

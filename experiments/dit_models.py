@@ -12,6 +12,7 @@ import optax
 
 import uno_jax as uno
 from experiments import common, resumable
+from experiments.devices import ONE, Devices, per_process
 from uno_jax import data, diffusion, models
 
 SHAPE = (28, 28, 1)
@@ -59,7 +60,7 @@ def to_unit(images: jax.Array) -> jax.Array:
 def batches(images, labels, indices, *, batch_size: int, seed: int) -> grain.DatasetIterator:
     """Endless batches of `image` and `label`."""
     arrays = {"image": images[indices], "label": labels[indices]}
-    return data.array_batches(arrays, batch_size=batch_size, seed=seed)
+    return per_process(data.array_batches)(arrays, batch_size=batch_size, seed=seed)
 
 
 def train(
@@ -71,6 +72,7 @@ def train(
     steps: int,
     learning_rate: float,
     seed: int,
+    devices: Devices = ONE,
 ) -> Any:
     """Trains a network, or takes what the folder already holds.
 
@@ -82,6 +84,7 @@ def train(
       steps: of Adam, the learning rate rising linearly and then falling as a cosine.
       learning_rate: its highest.
       seed: of the parameters and of the noise.
+      devices: how the step is run.
 
     Returns:
       The moving average of its parameters.
@@ -99,11 +102,12 @@ def train(
     state = resumable.train_or_restore(
         folder,
         name,
-        uno.make_training_step(loss_fn, tx),
+        uno.make_training_step(loss_fn, tx, axis_name=devices.axis_name),
         uno.create_state(variables["params"], tx, key),
         stream,
         steps=steps,
         save_every=500,
+        devices=devices,
     )
     return optax.tree.get(state.opt_state, "average")
 

@@ -6,6 +6,7 @@ import jax
 import numpy as np
 
 import uno_jax as uno
+from experiments.devices import per_process
 from experiments.vae_methods import Model
 from uno_jax import data, models
 
@@ -90,10 +91,10 @@ def face_model(
         def streams(seed):
             sides = data.shifted_latents(shift, *posterior, forget, seed=seed)
             return tuple(
-                data.array_batches(side, batch_size=BATCH, seed=seed + offset)
+                per_process(data.array_batches)(side, batch_size=BATCH, seed=seed + offset)
                 for offset, side in enumerate(sides)
             )
 
         return *face_terms(vae, original, anchor_weight), streams
 
-    return Model(vae, original, split, partial(data.face_batches, faces), redirect)
+    return Model(vae, original, split, partial(per_process(data.face_batches), faces), redirect)

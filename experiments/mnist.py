@@ -24,9 +24,9 @@ import numpy as np
 import tyro
 
 import uno_jax as uno
-from experiments import common, mnist_report, published, redirect, resumable, training
+from experiments import common, devices, mnist_report, published, redirect, resumable, training
 from experiments.vae_methods import Protocol, prepare
-from uno_jax import data, metrics, models
+from uno_jax import checkpoints, data, metrics, models
 
 MethodName = Literal[uno.methods.UNCONDITIONAL]
 
@@ -75,22 +75,33 @@ class Options:
     """Training steps of each classifier."""
     samples: int = 10_000
     """Samples that the table's fractions are counted on."""
+    mesh: str = ""
+    """Devices to spread batches and large arrays over, such as data=4,fsdp=2."""
+    backend: devices.Backend = "jit"
+    """jit, or pmap: a copy of the state on every device of this process."""
 
 
-def train_vae(options, folder, name, model, train, indices=None) -> uno.TrainState:
+def train_vae(
+    options, folder, name, model, train, indices=None, where=devices.ONE
+) -> uno.TrainState:
     """Trains the VAE on all examples, or on some."""
-    step, state = training.fresh_vae(model, options.seed, options.learning_rate)
+    step, state = training.fresh_vae(
+        model, options.seed, options.learning_rate, axis_name=where.axis_name
+    )
     return resumable.train_or_restore(
         folder,
         name,
         step,
         state,
-        data.batches(train, indices, batch_size=options.batch_size, seed=options.seed),
+        devices.per_process(data.batches)(
+            train, indices, batch_size=options.batch_size, seed=options.seed
+        ),
         steps=options.train_steps,
+        devices=where,
     )
 
 
-def unlearn(options, folder, method, model, guide, look) -> uno.Result:
+def unlearn(options, folder, method, model, guide, look, where=devices.ONE) -> uno.Result:
     """Runs one method from the original model.
 
     A gradient method stops when the guide sees few enough, as published; the redirect
@@ -98,7 +109,7 @@ def unlearn(options, folder, method, model, guide, look) -> uno.Result:
     """
     fields = {field.name for field in dataclasses.fields(Protocol)}
     protocol = Protocol(**{k: v for k, v in vars(options).items() if k in fields})
-    job = prepare(method, protocol, model, guide, options.forget)
+    job = prepare(method, protocol, model, guide, options.forget, where.axis_name)
     if method.matches:
         steps, forgotten = options.redirect_steps, uno.settled(options.redirect_tolerance)
     else:
@@ -112,6 +123,7 @@ def unlearn(options, folder, method, model, guide, look) -> uno.Result:
         steps=steps,
         evaluate=look,
         forgotten=forgotten,
+        devices=where,
     )
 
 
@@ -120,8 +132,11 @@ def main(options: Options) -> dict:
     if not 0 <= options.forget <= 9:
         raise ValueError(f"forget: expected a digit from 0 to 9, got {options.forget}.")
     started = time.perf_counter()
-    folder = common.RunFolder(options.out or Path("runs/mnist-demo"), options)
+    where = devices.choose(options.mesh, options.backend)
+    out = options.out or Path("runs/mnist-demo")
+    folder = common.RunFolder(out, options, ignore=("out", "mesh"))
     train, test = (data.load(options.data, part) for part in ("train", "test"))
+    folder.data = checkpoints.fingerprint({"images": train.images, "labels": train.labels})
     split, test_split = (
         data.split_by_label(part, lambda label: label == options.forget) for part in (train, test)
     )
@@ -136,6 +151,7 @@ def main(options: Options) -> dict:
         learning_rate=2e-3,
         key=jax.random.fold_in(jax.random.key(options.seed), 1),
         seed=options.seed,
+        devices=where,
     )
     judge, _ = classifier("judge", models.DigitCNN())
     judge2, _ = classifier("judge2", models.DigitDeepMLP())
@@ -145,8 +161,8 @@ def main(options: Options) -> dict:
         original = published.load_vae(options.reference / "mnist_vae.npz")
     else:
         guide, _ = classifier("guide", models.DigitMLP())
-        original = train_vae(options, folder, "before", model, train)
-    retrained = train_vae(options, folder, "retrained", model, train, split.retain)
+        original = train_vae(options, folder, "before", model, train, where=where)
+    retrained = train_vae(options, folder, "retrained", model, train, split.retain, where)
     subject = redirect.digits(model, original, train, split, data.flatten(train))
 
     latents = jax.random.normal(jax.random.key(options.seed + 2), (options.samples, 2))
@@ -191,7 +207,7 @@ def main(options: Options) -> dict:
     for name in options.method:
         begin = time.perf_counter()
         method = uno.methods.get_method(name)
-        result = unlearn(options, folder, method, subject, guide, look)
+        result = unlearn(options, folder, method, subject, guide, look, where)
         histories[name] = [{"step": 0, **start}, *result.history]
         record(f"after {name}", result.state, len(result.history), time.perf_counter() - begin)
     record("retrained", retrained, options.train_steps, None)

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 import uno_jax as uno
+from experiments.devices import per_process
 from experiments.vae_methods import Model
 from uno_jax import data, models
 
@@ -83,11 +84,13 @@ def vae_streams(
     parts = [encode(images[start : start + 5000]) for start in range(0, len(images), 5000)]
     mean, log_variance = (np.concatenate(side) for side in zip(*parts, strict=True))
 
+    batches = per_process(data.array_batches)
+
     def streams(seed):
         redirect = data.latent_redirect(mean, log_variance, images, forget, decode, seed=seed)
         return (
-            data.array_batches(redirect.retain, batch_size=retain_size, seed=seed),
-            data.array_batches(redirect.forget, batch_size=forget_size, seed=seed + 1),
+            batches(redirect.retain, batch_size=retain_size, seed=seed),
+            batches(redirect.forget, batch_size=forget_size, seed=seed + 1),
         )
 
     return streams
@@ -118,4 +121,4 @@ def digits(
         terms = vae_terms(model, original, anchor_weight)
         return *terms, vae_streams(model, original, images, forget)
 
-    return Model(model, original, split, partial(data.batches, train), redirect)
+    return Model(model, original, split, partial(per_process(data.batches), train), redirect)

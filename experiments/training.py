@@ -10,6 +10,7 @@ import optax
 
 import uno_jax as uno
 from experiments import common, resumable
+from experiments.devices import ONE, Devices, per_process
 from uno_jax import data, models
 
 
@@ -25,6 +26,7 @@ def fit(
     learning_rate: float,
     key: jax.Array,
     save_every: int = 1000,
+    devices: Devices = ONE,
 ) -> Any:
     """Trains a classifier without model state, or takes what the folder already holds.
 
@@ -39,6 +41,7 @@ def fit(
       learning_rate: of Adam, at the beginning.
       key: of the initial parameters and of the augmentation.
       save_every: steps between two checkpoints.
+      devices: how the step is run.
 
     Returns:
       Its parameters.
@@ -47,11 +50,12 @@ def fit(
     state = resumable.train_or_restore(
         folder,
         name,
-        uno.make_training_step(loss_fn, tx),
+        uno.make_training_step(loss_fn, tx, axis_name=devices.axis_name),
         uno.create_state(jax.jit(model.init)(key, example)["params"], tx, key),
         batches,
         steps=steps,
         save_every=save_every,
+        devices=devices,
     )
     return state.params
 
@@ -66,6 +70,7 @@ def classifier(
     learning_rate: float,
     key: jax.Array,
     seed: int,
+    devices: Devices = ONE,
 ) -> tuple[Callable, Any]:
     """Trains a digit classifier, or takes what the folder already holds.
 
@@ -78,6 +83,7 @@ def classifier(
       learning_rate: of Adam, at the beginning.
       key: of the initial parameters and of the shifts.
       seed: of the order of the batches.
+      devices: how the step is run.
 
     Returns:
       The jitted function from images to logits, and its parameters.
@@ -87,11 +93,12 @@ def classifier(
         name,
         model,
         models.make_classifier_loss(model, shift=2),
-        data.batches(train, batch_size=128, seed=seed),
+        per_process(data.batches)(train, batch_size=128, seed=seed),
         jnp.zeros((1, 784)),
         steps=steps,
         learning_rate=learning_rate,
         key=key,
+        devices=devices,
     )
     return jax.jit(lambda images: model.apply({"params": params}, images)), params
 
@@ -101,6 +108,7 @@ def fresh_vae(
     seed: int,
     learning_rate: optax.ScalarOrSchedule,
     shape: tuple[int, ...] = (784,),
+    axis_name: str | None = None,
 ) -> tuple[Callable, uno.TrainState]:
     """The training step of a VAE, not jitted, and the state in which it starts.
 
@@ -109,6 +117,7 @@ def fresh_vae(
       seed: of its parameters and of the noise.
       learning_rate: of Adam, a number or a schedule.
       shape: of an image.
+      axis_name: a mapped axis, see `make_training_step`.
 
     Returns:
       The step and the state.
@@ -117,6 +126,12 @@ def fresh_vae(
     initialise = jax.jit(lambda *arrays: model.init(*arrays, train=True))
     variables = initialise(init_key, jnp.zeros((2, *shape)), jnp.zeros((2, model.latents)))
     tx = optax.adam(learning_rate)
-    step = uno.make_training_step(models.make_vae_loss(model), tx, has_model_state=True)
+    step = uno.make_training_step(
+        models.make_vae_loss(model.clone(axis_name=axis_name)),
+        tx,
+        has_model_state=True,
+        axis_name=axis_name,
+        reduction="sum",
+    )
     state = uno.create_state(variables["params"], tx, key, model_state=variables["batch_stats"])
     return step, state

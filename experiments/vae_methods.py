@@ -93,6 +93,7 @@ def prepare(
     model: Model,
     classify: Callable | None = None,
     forgotten: int | None = None,
+    axis_name: str | None = None,
 ) -> Job:
     """Makes a method ready to run from the original model.
 
@@ -103,6 +104,7 @@ def prepare(
       model: the model and its data.
       classify: from images to logits; for the hat.
       forgotten: the forgotten class; for the hat.
+      axis_name: a mapped axis, see `uno.make_unlearning_step`.
 
     Returns:
       A `Job`.
@@ -141,8 +143,9 @@ def prepare(
 
     if method.matches:
         retain_term, forget_term, streams = make_redirect(protocol.anchor_weight)
-        return Job(uno.make_matching_step(retain_term, forget_term, tx), start, streams)
-    loss_fn = models.make_vae_loss(vae, norm=protocol.norm)
+        step = uno.make_matching_step(retain_term, forget_term, tx, axis_name=axis_name)
+        return Job(step, start, streams)
+    loss_fn = models.make_vae_loss(vae.clone(axis_name=axis_name), norm=protocol.norm)
     surrogate = "surrogate" in method.needs
     step = uno.make_unlearning_step(
         loss_fn,
@@ -150,6 +153,8 @@ def prepare(
         forget_loss_fn=_noise_loss(vae, original) if surrogate else None,
         has_model_state=True,
         descend=method.descend,
+        axis_name=axis_name,
+        reduction="sum",
     )
 
     def streams(seed):

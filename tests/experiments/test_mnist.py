@@ -48,7 +48,7 @@ def test_everything_is_written(finished):
         "judge2",
         "guide",
     ):
-        assert checkpoints.exists(out / "checkpoints" / name)
+        assert checkpoints.steps_in(out / "checkpoints" / name)
     for name in ("before", "after", "after-uno", "retrained"):
         samples = np.load(out / "samples" / f"{name}.npz")["images"]
         assert samples.shape == (300, 28, 28, 1) and samples.dtype == np.float32
@@ -114,7 +114,7 @@ def test_an_interrupt_leaves_a_usable_checkpoint(tmp_path):
         text=True,
     )
     deadline = time.monotonic() + 120
-    while not checkpoints.exists(tmp_path / "checkpoints" / "before"):
+    while not checkpoints.steps_in(tmp_path / "checkpoints" / "before"):
         assert time.monotonic() < deadline and process.poll() is None
         time.sleep(0.2)
     process.send_signal(signal.SIGINT)
@@ -125,7 +125,7 @@ def test_an_interrupt_leaves_a_usable_checkpoint(tmp_path):
         json.loads(line)["step"] for line in (tmp_path / "metrics.jsonl").read_text().splitlines()
     ]
     assert max(steps) >= 900
-    assert checkpoints.exists(tmp_path / "checkpoints" / "before")
+    assert checkpoints.steps_in(tmp_path / "checkpoints" / "before")
 
 
 def test_training_resumed_equals_training_uninterrupted(tmp_path):
@@ -164,7 +164,7 @@ def test_published_weights_frozen_norm_warm_adam_hat_and_tolerance(reference_dir
     # The published model is what its owners measured, before; no training step was made.
     assert results["before"]["steps"] is None and results["before"]["negative_elbo"] < 170
     assert results["after redirect"]["steps"] < 6
-    assert not checkpoints.exists(tmp_path / "checkpoints" / "before")
+    assert not checkpoints.steps_in(tmp_path / "checkpoints" / "before")
 
 
 def test_runs_on_all_of_mnist(tfds_dir, tmp_path):

@@ -3,7 +3,7 @@
 from uno_jax.checkpoints.manifest import fingerprint, make_manifest
 from uno_jax.checkpoints.preemption import Preemption
 from uno_jax.checkpoints.series import Restored, Series
-from uno_jax.checkpoints.store import exists, restore, save
+from uno_jax.checkpoints.store import exists, restore, save, steps_in
 
 __all__ = [
     "Preemption",
@@ -14,4 +14,5 @@ __all__ = [
     "make_manifest",
     "restore",
     "save",
+    "steps_in",
 ]

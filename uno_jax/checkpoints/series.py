@@ -131,7 +131,7 @@ class Series:
         step = int(state.step)
         if leaves := non_finite_leaves(state):
             raise NonFiniteError(
-                f"step {step}: the state is not finite at {_some(leaves)}; {self._last_good()}"
+                f"step {step}: the state is not finite at {_some(leaves)}; {self.last_good}"
             )
         self.wait()
         beside = {"leaves": _leaves(state), "extras": extras}
@@ -166,7 +166,7 @@ class Series:
             or if all are damaged, naming each.
         """
         damage = []
-        for step in sorted(self._files.steps(), reverse=True):
+        for step in reversed(self._files.steps()):
             try:
                 state, extras = self._read(step, like)
             except store.DamagedError as error:
@@ -206,14 +206,16 @@ class Series:
         if other:
             self._report(f"{self.folder} was written with other libraries: {'; '.join(other)}.")
 
-    def _last_good(self):
+    @property
+    def last_good(self) -> str:
+        """A sentence that names the newest checkpoint on disk."""
         steps = self._files.steps()
         if not steps:
             return f"there is no checkpoint before it in {self.folder}."
         return f"the last good checkpoint is {max(steps)} in {self.folder}."
 
     def _naming(self, step):
-        return _Naming(step, self._last_good)
+        return _Naming(step, lambda: self.last_good)
 
 
 class _Naming:

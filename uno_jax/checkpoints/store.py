@@ -133,6 +133,15 @@ def exists(path: str | Path) -> bool:
     return path.is_dir() and ocp.is_orbax_checkpoint(path)
 
 
+def steps_in(folder: str | Path) -> list[int]:
+    """The steps of the complete checkpoints of a series, in order; none without a folder."""
+    folder = Path(folder).absolute()
+    if not folder.is_dir():
+        return []
+    names = [entry.name for entry in folder.iterdir() if entry.name.isdigit()]
+    return sorted(int(name) for name in names if exists(folder / name))
+
+
 class Steps:
     """Numbered checkpoints in one folder, with a manifest beside them."""
 
@@ -170,9 +179,8 @@ class Steps:
         self.manifest = json.loads(file.read_text())
 
     def steps(self) -> list[int]:
-        """The steps of all complete checkpoints, in no order."""
-        names = (entry.name for entry in self.folder.iterdir() if entry.name.isdigit())
-        return [int(name) for name in names if exists(self.folder / name)]
+        """The steps of all complete checkpoints, in order."""
+        return steps_in(self.folder)
 
     def save(self, step: int, state: Any, beside: Any, metrics: Mapping[str, float] | None) -> None:
         """Begins to write a checkpoint; in place of one of the same number.

@@ -16,7 +16,15 @@ from uno_jax.models.classifiers import (  # noqa: E402
     make_classifier_loss,
 )
 from uno_jax.models.conv_vae import ConvVAE  # noqa: E402
-from uno_jax.models.dit import DIT_SIZES, DiT, DiTBlock, dit, parameter_count  # noqa: E402
+from uno_jax.models.dit import (  # noqa: E402
+    DIT_SIZES,
+    DiT,
+    DiTBlock,
+    dit,
+    parameter_count,
+    stack_blocks,
+    unstack_blocks,
+)
 from uno_jax.models.elbo import (  # noqa: E402
     bernoulli_log_likelihood,
     gaussian_kl,
@@ -61,4 +69,6 @@ __all__ = [
     "negative_elbo",
     "parameter_count",
     "squared_error",
+    "stack_blocks",
+    "unstack_blocks",
 ]

@@ -1,5 +1,6 @@
 """The diffusion transformer, DiT, with adaLN-Zero."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import flax.linen as nn
@@ -11,6 +12,7 @@ from uno_jax.models.embeddings import LabelEmbedding, TimeEmbedding, positions
 
 DIT_SIZES = {"S": (12, 384, 6), "B": (12, 768, 12), "L": (24, 1024, 16), "XL": (28, 1152, 16)}
 """Depth, width and heads by the published names."""
+BLOCK, STACKED = "block_", "blocks"
 
 
 def modulate(x: jax.Array, shift: jax.Array, scale: jax.Array) -> jax.Array:
@@ -104,8 +106,9 @@ class DiT(nn.Module):
       dtype: of the computation; parameters are float32.
       remat: whether a block's inside is computed again in the backward pass.
       scan: whether the blocks are one loop: compiled once for all, the surer way to the
-        memory that `remat` promises, at the cost of a copy of their parameters. Gradients
-        of frozen blocks are then computed too.
+        memory that `remat` promises. Gradients of frozen blocks are then computed too, and
+        parameters are copied into one array for the loop, unless they already are, see
+        `stack_blocks`.
 
     References:
       Peebles and Xie, Scalable diffusion models with transformers, arXiv 2212.09748.
@@ -165,8 +168,44 @@ class DiT(nn.Module):
 
         # A loop keeps its passes apart by itself.
         body = jax.checkpoint(body, prevent_cse=False) if self.remat else body
-        blocks = [self.variables["params"][f"block_{i}"] for i in range(self.depth)]
-        return jax.lax.scan(body, x, jax.tree.map(lambda *leaves: jnp.stack(leaves), *blocks))[0]
+        params = self.variables["params"]
+        params = params if STACKED in params else stack_blocks(params)
+        return jax.lax.scan(body, x, params[STACKED])[0]
+
+
+def stack_blocks(params: Mapping[str, Any]) -> dict[str, Any]:
+    """Puts the parameters of all blocks of a DiT into one array each, for `scan=True`.
+
+    A step then has a few arrays to compile for and to communicate, not hundreds, and the
+    loop needs no copy of them. Trainable subsets by block number need the blocks apart.
+
+    Args:
+      params: of a DiT; `block_0`, `block_1`, ... beside others.
+
+    Returns:
+      The same with `blocks`, whose arrays have the block as their first axis, instead.
+
+    Examples:
+      >>> import jax.numpy as jnp
+      >>> from uno_jax import models
+      >>> models.stack_blocks({"block_0": {"a": jnp.ones(3)}, "block_1": {"a": jnp.ones(3)}})[
+      ...     "blocks"]["a"].shape
+      (2, 3)
+    """
+    depth = sum(name.startswith(BLOCK) for name in params)
+    blocks = [params[f"{BLOCK}{i}"] for i in range(depth)]
+    others = {name: value for name, value in params.items() if not name.startswith(BLOCK)}
+    return {**others, STACKED: jax.tree.map(lambda *leaves: jnp.stack(leaves), *blocks)}
+
+
+def unstack_blocks(params: Mapping[str, Any]) -> dict[str, Any]:
+    """The way back from `stack_blocks`."""
+    blocks = params[STACKED]
+    apart = {
+        f"{BLOCK}{i}": jax.tree.map(lambda leaf, i=i: leaf[i], blocks)
+        for i in range(len(jax.tree.leaves(blocks)[0]))
+    }
+    return {**{name: value for name, value in params.items() if name != STACKED}, **apart}
 
 
 def _rows_dot_general(x, kernel, dimension_numbers, precision=None, **options):

@@ -7,12 +7,13 @@ from uno_jax.parallel.mesh import (
     replicated,
     shard_batch,
 )
-from uno_jax.parallel.pmap import pmap_step, replicate, split, unreplicate
+from uno_jax.parallel.pmap import PMAP_AXIS, pmap_step, replicate, split, unreplicate
 from uno_jax.parallel.processes import is_first, join_processes, shard_of_process
 from uno_jax.parallel.rules import DIT_RULES, gather, jit_step, shard_state, state_shardings
 
 __all__ = [
     "DIT_RULES",
+    "PMAP_AXIS",
     "batch_sharding",
     "gather",
     "is_first",

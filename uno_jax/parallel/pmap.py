@@ -6,10 +6,10 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-AXIS = "data"
+PMAP_AXIS = "data"
 
 
-def pmap_step(step: Callable, *, axis_name: str = AXIS) -> Callable:
+def pmap_step(step: Callable, *, axis_name: str = PMAP_AXIS) -> Callable:
     """Compiles a step for all local devices; it donates its state.
 
     Args:

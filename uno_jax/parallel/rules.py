@@ -15,11 +15,15 @@ SMALLEST = 2**12
 """Arrays with fewer elements lie on every device."""
 
 DIT_RULES: tuple[Rule, ...] = (
-    (r"block_\d+/(qkv|mlp_in)/kernel$", ("fsdp", "model")),
+    (r"block_\d+/(qkv|mlp_in|modulation)/kernel$", ("fsdp", "model")),
     (r"block_\d+/(qkv|mlp_in)/bias$", ("model",)),
     (r"block_\d+/(projection|mlp_out)/kernel$", ("model", "fsdp")),
+    (r"blocks/(qkv|mlp_in|modulation)/kernel$", (None, "fsdp", "model")),
+    (r"blocks/(qkv|mlp_in)/bias$", (None, "model")),
+    (r"blocks/(projection|mlp_out)/kernel$", (None, "model", "fsdp")),
 )
-"""Attention and perceptrons of a DiT over `model`, as columns and then as rows."""
+"""Attention and perceptrons of a DiT over `model`, as columns and then as rows; of its blocks
+apart or stacked."""
 
 
 def _by_size(mesh, shape, smallest):

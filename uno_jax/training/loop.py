@@ -6,7 +6,9 @@ from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
 import jax
+import numpy as np
 
+from uno_jax.training.finite import NonFiniteError, non_finite_leaves
 from uno_jax.training.state import TrainState
 
 Row = dict[str, Any]
@@ -85,11 +87,38 @@ def settled(tolerance: float) -> Callable[[Row], bool]:
     return stop
 
 
-def _loop(run_step, state, batches, max_steps, evaluate, evaluate_every, stop, report):
+def _check_finite(row: Row, names: Iterable[str], state: TrainState) -> None:
+    values = jax.device_get({name: row[name] for name in names})
+    wrong = [f"{name} {float(value)}" for name, value in values.items() if not np.isfinite(value)]
+    if wrong:
+        leaves = non_finite_leaves(state)
+        places = f"not finite is the state at {', '.join(leaves[:3])}" if leaves else "finite state"
+        more = f" and {len(leaves) - 3} more" if len(leaves) > 3 else ""
+        raise NonFiniteError(f"step {row['step']}: {', '.join(wrong)}; {places}{more}.")
+
+
+def _loop(
+    run_step,
+    state,
+    batches,
+    max_steps,
+    *,
+    evaluate=None,
+    evaluate_every=1,
+    stop=None,
+    report=None,
+    after=None,
+    check_finite=True,
+):
     history: list[Row] = []
     stopped = False
+    names: list[str] = []
     for index, arguments in enumerate(batches, start=1):
         state, metrics = run_step(state, *arguments)
+        names = list(metrics)
+        # The step before, so that the device need not wait for the host.
+        if check_finite and history:
+            _check_finite(history[-1], names, state)
         row: Row = {"step": index, **metrics}
         if evaluate is not None and (index % evaluate_every == 0 or index == max_steps):
             row.update(evaluate(state))
@@ -97,8 +126,12 @@ def _loop(run_step, state, batches, max_steps, evaluate, evaluate_every, stop, r
         if report is not None:
             report(row)
         stopped = stop is not None and bool(stop(row))
+        if after is not None:
+            after(state, row)
         if stopped or index == max_steps:
             break
+    if check_finite and history:
+        _check_finite(history[-1], names, state)
     history = [
         {k: v if k == "step" else float(v) for k, v in row.items()}
         for row in jax.device_get(history)
@@ -113,6 +146,8 @@ def train(
     *,
     max_steps: int,
     report: Callable[[Row], None] | None = None,
+    after: Callable[[TrainState, Row], None] | None = None,
+    check_finite: bool = True,
 ) -> Result:
     """Runs a training step over batches.
 
@@ -123,15 +158,28 @@ def train(
       max_steps: steps to make, at least 1.
       report: called with every row, whose metrics are still device scalars: a
         report that converts them waits for the device.
+      after: called last with the state and the row of every step, for example to save;
+        what it raises ends the loop.
+      check_finite: whether to stop at metrics that are not finite.
 
     Returns:
       A `Result`.
 
     Raises:
       ValueError: if `max_steps` is less than 1.
+      NonFiniteError: at metrics that are not finite, naming the step, the metrics and the
+        leaves of the state.
     """
     _check_steps(max_steps)
-    return _loop(step, state, ((b,) for b in batches), max_steps, None, 1, None, report)
+    return _loop(
+        step,
+        state,
+        ((b,) for b in batches),
+        max_steps,
+        report=report,
+        after=after,
+        check_finite=check_finite,
+    )
 
 
 def unlearn(
@@ -145,6 +193,8 @@ def unlearn(
     evaluate_every: int = 1,
     forgotten: Callable[[Row], bool] | None = None,
     report: Callable[[Row], None] | None = None,
+    after: Callable[[TrainState, Row], None] | None = None,
+    check_finite: bool = True,
 ) -> Result:
     """Runs an unlearning step until the model has forgotten.
 
@@ -162,12 +212,18 @@ def unlearn(
         whether to stop. A classifier that later judges the result must not be
         asked here: what a method was stopped by, it was also selected by.
       report: called with the row of every step, see `print_progress`.
+      after: called last with the state and the row of every step, for example to save;
+        what it raises ends the loop.
+      check_finite: whether to stop at metrics that are not finite. Not, for a method that
+        is to destroy, or under `optax.apply_if_finite`.
 
     Returns:
       A `Result`.
 
     Raises:
       ValueError: if `max_steps` or `evaluate_every` is less than 1.
+      NonFiniteError: at metrics that are not finite, naming the step, the metrics and the
+        leaves of the state.
 
     Examples:
       >>> import itertools, jax, jax.numpy as jnp, optax
@@ -189,7 +245,18 @@ def unlearn(
     if evaluate_every < 1:
         raise ValueError(f"evaluate_every: expected at least 1, got {evaluate_every}.")
     batches = zip(retain_batches, forget_batches, strict=False)
-    return _loop(step, state, batches, max_steps, evaluate, evaluate_every, forgotten, report)
+    return _loop(
+        step,
+        state,
+        batches,
+        max_steps,
+        evaluate=evaluate,
+        evaluate_every=evaluate_every,
+        stop=forgotten,
+        report=report,
+        after=after,
+        check_finite=check_finite,
+    )
 
 
 def _check_steps(max_steps: int) -> None:

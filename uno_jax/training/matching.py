@@ -28,7 +28,11 @@ def _halves(batch: Any) -> tuple[Any, Any]:
 
 
 def make_matching_step(
-    retain_term: Term, forget_term: Term, tx: optax.GradientTransformation
+    retain_term: Term,
+    forget_term: Term,
+    tx: optax.GradientTransformation,
+    *,
+    axis_name: str | None = None,
 ) -> Callable:
     r"""Builds a pure step on :math:`J = w_f J_{\text{redirect}} + w_r J_{\text{anchor}}`.
 
@@ -42,6 +46,8 @@ def make_matching_step(
         `uno.methods.get_method("redirect").build(...)`. Its `update` receives the
         keyword arguments `curvature_fn`, `value_fn`, `retain_grads` and
         `forget_grads`.
+      axis_name: a mapped axis (of `jax.pmap` or `jax.shard_map`) over which gradients,
+        products of the curvature and values are averaged.
 
     Returns:
       `step(state, retain_batch, forget_batch) -> (state, metrics)`, pure and not
@@ -71,8 +77,14 @@ def make_matching_step(
     tx = optax.with_extra_args_support(tx)
     terms = retain_term, forget_term
 
+    def mean(tree):
+        return tree if axis_name is None else jax.lax.pmean(tree, axis_name)
+
     def step(state: TrainState, retain_batch, forget_batch):
-        keys = jax.random.split(jax.random.fold_in(state.key, state.step), 4)
+        key = jax.random.fold_in(state.key, state.step)
+        if axis_name is not None:
+            key = jax.random.fold_in(key, jax.lax.axis_index(axis_name))
+        keys = jax.random.split(key, 4)
         (retain, retain_fresh), (forget, forget_fresh) = map(_halves, (retain_batch, forget_batch))
         used = list(zip(terms, (retain, forget), keys[:2], strict=True))
         fresh = list(zip(terms, (retain_fresh, forget_fresh), keys[2:], strict=True))
@@ -80,7 +92,7 @@ def make_matching_step(
         def value_fn(params):
             params = trees.fill_masked(params, state.params)
             values = [t.weight * t.loss_fn(params, batch, key) for t, batch, key in fresh]
-            return jnp.asarray(sum(values))
+            return mean(jnp.asarray(sum(values)))
 
         def curvature_fn(visible):
             params = trees.fill_masked(visible, state.params)
@@ -91,12 +103,12 @@ def make_matching_step(
                 vector = trees.fill_masked(vector, hidden)
                 parts = [p(vector) for p in products]
                 total = trees.combine(terms[0].weight, parts[0], terms[1].weight, parts[1])
-                return trees.restrict(total, visible)
+                return trees.restrict(mean(total), visible)
 
             return product
 
         (retain_loss, retain_grads), (forget_loss, forget_grads) = (
-            jax.value_and_grad(t.loss_fn)(state.params, batch, key) for t, batch, key in used
+            mean(jax.value_and_grad(t.loss_fn)(state.params, batch, key)) for t, batch, key in used
         )
         total = trees.combine(retain_term.weight, retain_grads, forget_term.weight, forget_grads)
         updates, opt_state = tx.update(
