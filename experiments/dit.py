@@ -86,7 +86,7 @@ class Options:
     """Regular expression of the parameters that the gradient methods train; all of them
     by default. Paths look like block_3/modulation/kernel."""
     train_steps: int | None = None
-    """Training steps of the model and of the yardstick: 3,000, of the U-Net 1,500."""
+    """Training steps of the model and of the yardstick: 6,000, of the U-Net 1,500."""
     train_learning_rate: float = 1e-3
     """Of Adam in training, at its highest."""
     judge_steps: int = 1200
@@ -125,7 +125,7 @@ DEFAULTS = {
         "decay": False, "replay": 0,
     },
 }  # fmt: skip
-TRAIN_STEPS = {"dit": 3000, "unet": 1500}
+TRAIN_STEPS = {"dit": 6000, "unet": 1500}
 
 
 def resolve(options: Options) -> Options:

@@ -1,0 +1,86 @@
+"""Several processes on the loopback interface: the same steps as one."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+
+from tests.parallel import worker
+from uno_jax import parallel
+from uno_jax.parallel.launch import main as launch
+
+ROOT = Path(__file__).parents[2]
+ONE_DEVICE = {"XLA_FLAGS": "--xla_force_host_platform_device_count=1", "JAX_PLATFORMS": "cpu"}
+
+
+def run(processes, folder, *, check=True):
+    folder.mkdir()
+    command = [sys.executable, "-m", "uno_jax.parallel.launch", "--processes", str(processes)]
+    command += ["--", sys.executable, "-m", "tests.parallel.worker", str(folder)]
+    return subprocess.run(
+        command, cwd=ROOT, env={**os.environ, **ONE_DEVICE}, capture_output=True, text=True,
+        timeout=170, check=check,
+    )  # fmt: skip
+
+
+def arrays(folder):
+    with np.load(folder / "params.npz") as archive:
+        return dict(archive)
+
+
+def test_two_and_four_processes_equal_one(tmp_path):
+    for processes in (1, 2, 4):
+        output = run(processes, tmp_path / str(processes)).stdout
+        assert f"process {processes - 1} of {processes}" in output
+    alone = arrays(tmp_path / "1")
+    for processes in (2, 4):
+        for name, value in arrays(tmp_path / str(processes)).items():
+            np.testing.assert_allclose(value, alone[name], rtol=2e-5, atol=2e-6, err_msg=name)
+    # What four processes wrote, this one reads, on eight devices.
+    mesh = parallel.make_mesh({"data": 4, "fsdp": 2})
+    restored = worker.series_of(tmp_path / "4", worker.start(mesh)[1])
+    np.testing.assert_allclose(restored.extras["cosines"], alone["cosines"], rtol=1e-4)
+    for got, name in zip(jax.tree.leaves(restored.state.params), alone, strict=False):
+        np.testing.assert_allclose(got, alone[name], rtol=2e-5, atol=2e-6)
+
+
+def test_the_first_that_fails_ends_the_others():
+    begin = time.monotonic()
+    script = (
+        "import os, sys, time\n"
+        "sys.exit(7) if os.environ['UNO_PROCESS_INDEX'] == '1' else time.sleep(60)"
+    )
+    assert launch(["--processes", "3", "--", sys.executable, "-c", script]) == 7
+    assert time.monotonic() - begin < 30
+
+
+def test_a_request_to_end_goes_to_all(tmp_path):
+    script = (
+        "import os, pathlib, signal, sys, time\n"
+        f"here = pathlib.Path({str(tmp_path)!r}) / os.environ['UNO_PROCESS_INDEX']\n"
+        "signal.signal(signal.SIGTERM, lambda *_: (here.write_text('asked'), sys.exit(0)))\n"
+        "here.write_text('waiting')\n"
+        "time.sleep(60)"
+    )
+    command = [sys.executable, "-m", "uno_jax.parallel.launch", "--processes", "2", "--"]
+    process = subprocess.Popen([*command, sys.executable, "-c", script], cwd=ROOT)
+    files = [tmp_path / name for name in "01"]
+    deadline = time.monotonic() + 60
+    while not all(file.exists() and file.read_text() == "waiting" for file in files):
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(timeout=30) == 0
+    assert [file.read_text() for file in files] == ["asked", "asked"]
+
+
+def test_mistakes_of_the_command_line_are_named(capsys):
+    with pytest.raises(SystemExit):
+        launch(["--processes", "0", "--", "true"])
+    assert "expected a number of processes of at least 1" in capsys.readouterr().err
