@@ -44,7 +44,7 @@ lint: $(VENV)/.test
 	$(BIN)/lint-imports
 
 test: lint
-	$(BIN)/python -m pytest -n 2
+	$(BIN)/python -m pytest -n 2 --durations 40
 
 lock: | $(BIN)/python
 	$(BIN)/python -m pip install --quiet uv

@@ -53,7 +53,7 @@ def on_mesh(text: str) -> Devices:
     mesh = parallel.make_mesh(parallel.parse_mesh(text))
 
     def place(state):
-        return parallel.shard_state(mesh, uno.copy_state(state), parallel.DIT_RULES)
+        return parallel.shard_state(mesh, state, parallel.DIT_RULES)
 
     return Devices(
         axis_name=None,

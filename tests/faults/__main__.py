@@ -30,23 +30,29 @@ ONCE = {
     "deleted shard": functools.partial(strikes.damaged, how=Path.unlink),
     "flipped bit": functools.partial(strikes.damaged, how=strikes.flip),
 }
+ON_PART = tuple(fault for fault in ONCE if fault != "read-only folder")
+"""Strikes on a run that is half done."""
 PER_RUN = 8
 """Strikes on one folder; then the job is finished, and another begun."""
 
 
-def repeat(strike, times: int, folder: Path, expected: dict, seed: int = 0) -> tuple[int, str]:
-    """Strikes so often, over as many runs as it takes: how many were got over.
+def repeat(strike, times: int, folder: Path, expected: dict, seed: int = 0) -> strikes.Outcome:
+    """Strikes so often, over as many runs as it takes.
 
-    A strike counts if the run that it is of ends as one that was left alone.
+    A strike counts as got over if the run that it is of ends as one that was left alone.
+
+    Returns:
+      How many were got over, the most steps that one lost, and what was said last.
     """
-    rng, recovered, lost, done = random.Random(seed), 0, "", 0
+    rng, recovered, lost, said, done = random.Random(seed), 0, 0, "", 0
     while done < times:
         run, fine = folder / str(done), 0
         for _ in range(min(PER_RUN, times - done)):
             outcome = strike(run, rng, expected)
-            fine, done, lost = fine + outcome.recovered, done + 1, outcome.lost
+            fine, done = fine + outcome.recovered, done + 1
+            lost, said = max(lost, outcome.lost), outcome.said
         recovered += fine if strikes.finish(run)[0] == expected else 0
-    return recovered, lost
+    return strikes.Outcome(recovered, lost, said)
 
 
 def main() -> int:
@@ -55,15 +61,20 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         expected, _ = strikes.finish(folder / "alone")
-        for fault, (times, strike) in track(REPEATED.items(), console=Console(stderr=True)):
-            recovered, lost = repeat(strike, times, folder / fault, expected)
-            lines.append((fault, times, recovered, lost))
-        for fault, strike in track(ONCE.items(), console=Console(stderr=True)):
-            outcome = strike(folder / fault, random.Random(0), expected)
-            lines.append((fault, 1, int(outcome.recovered), outcome.lost))
-    names = ("fault", "tried", "recovered", "lost")
+        faults = {fault: (1, strike) for fault, strike in ONCE.items()}
+        for fault, (times, strike) in track(
+            {**REPEATED, **faults}.items(), console=Console(stderr=True)
+        ):
+            if fault in REPEATED:
+                outcome = repeat(strike, times, folder / fault, expected)
+            else:
+                if fault in ON_PART:
+                    strikes.finish_part(folder / fault)
+                outcome = strike(folder / fault, random.Random(0), expected)
+            lines.append((fault, times, int(outcome.recovered), outcome.lost, outcome.said))
+    names = ("fault", "tried", "recovered", "steps made again, at most", "said")
     print_table([dict(zip(names, map(str, line), strict=True)) for line in lines])
-    return int(any(tried != recovered for _, tried, recovered, _ in lines))
+    return int(any(line[1] != line[2] for line in lines))
 
 
 if __name__ == "__main__":

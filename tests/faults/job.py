@@ -21,6 +21,8 @@ from uno_jax.checkpoints.series import checksums
 
 SIZES = (32, 256, 32)
 EXAMPLES = 96
+DRAWN = "drawn"
+"""A file with a mark for each batch that the process has drawn."""
 PAUSE = 0.02
 """Seconds between steps, so that there is something to strike."""
 
@@ -43,8 +45,8 @@ def stream(seed):
     return data.array_batches(arrays, batch_size=16, seed=seed)
 
 
-def paused(batches):
-    """The iterator itself with a pause at each batch; its position can be saved."""
+def paused(batches, drawn: Path):
+    """The iterator with a pause and a mark at each batch; its position can be saved."""
 
     class Paused:
         def __iter__(self):
@@ -52,6 +54,8 @@ def paused(batches):
 
         def __next__(self):
             time.sleep(PAUSE)
+            with drawn.open("a") as file:
+                file.write(".")
             return next(batches)
 
         get_state, set_state = batches.get_state, batches.set_state
@@ -63,13 +67,15 @@ def main(folder: Path) -> None:
     options = Options()
     run = common.RunFolder(folder, options)
     run.data = "noise"
+    drawn = folder / DRAWN
+    drawn.write_text("")
     tx = optax.adam(1e-2)
     state = resumable.train_or_restore(
         run,
         "training",
         uno.make_training_step(loss_fn, tx),
         uno.create_state(mlp_params(0, SIZES), tx, jax.random.key(0)),
-        paused(stream(1)),
+        paused(stream(1), drawn),
         steps=options.train,
         save_every=options.save_every,
     )
@@ -79,7 +85,7 @@ def main(folder: Path) -> None:
         "forgetting",
         uno.make_unlearning_step(loss_fn, tx),
         uno.create_state(state.params, tx, jax.random.key(1)),
-        lambda: (paused(stream(2)), stream(3)),
+        lambda: (paused(stream(2), drawn), stream(3)),
         steps=options.forget,
         save_every=options.save_every,
     )

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
+from tests.faults import job
 from uno_jax import checkpoints
 
 ROOT = Path(__file__).parents[2]
@@ -26,11 +27,13 @@ class Outcome(NamedTuple):
 
     Attributes:
       recovered: whether the end is that of the job that was left alone, bit by bit.
-      lost: in words, what had to be done again or what was said.
+      lost: steps that have to be made again.
+      said: what the job said, if that matters.
     """
 
     recovered: bool
-    lost: str
+    lost: int = 0
+    said: str = ""
 
 
 def begin(folder: Path, **options) -> subprocess.Popen:
@@ -50,10 +53,17 @@ def finish(folder: Path) -> tuple[dict, str]:
     return json.loads((folder / "final.json").read_text()), said
 
 
-def reached(folder: Path) -> int:
-    """Steps on disk, of both parts of the job."""
-    steps = [checkpoints.steps_in(folder / "checkpoints" / name) for name in SERIES]
-    return sum(max(found, default=0) for found in steps)
+def on_disk(folder: Path) -> tuple[int, int]:
+    """Steps on disk of either part of the job."""
+    steps = (checkpoints.steps_in(folder / "checkpoints" / name) for name in SERIES)
+    return tuple(max(found, default=0) for found in steps)
+
+
+def lost(folder: Path, before: tuple[int, int]) -> int:
+    """Steps that a process made, having found so many on disk, and did not save."""
+    drawn = len((folder / job.DRAWN).read_text())
+    # The second part draws what it has used before once more, and passes over it.
+    return drawn - before[1] - (sum(on_disk(folder)) - sum(before))
 
 
 def wait_for(process: subprocess.Popen, condition: Callable[[], bool]) -> None:
@@ -70,41 +80,41 @@ def being_written(folder: Path) -> bool:
 
 def killed(folder: Path, rng: random.Random, expected: dict, *, inside: bool = False) -> Outcome:
     """SIGKILL at a random moment behind the first checkpoint, or while one is written."""
-    process, before = begin(folder), reached(folder)
-    wait_for(process, lambda: reached(folder) > before)
+    before = on_disk(folder)
+    process = begin(folder)
+    wait_for(process, lambda: sum(on_disk(folder)) > sum(before))
     time.sleep(rng.uniform(0.0, 0.6))
     if inside:
         wait_for(process, lambda: being_written(folder))
     process.kill()
     process.communicate()
-    left = reached(folder)
-    return Outcome(left > before, f"at {left} of 120 steps")
+    return Outcome(sum(on_disk(folder)) > sum(before), lost(folder, before))
 
 
 def terminated(folder: Path, rng: random.Random, expected: dict) -> Outcome:
     """SIGTERM: saved, and exit 0 within 30 seconds."""
-    process, before = begin(folder), reached(folder)
-    wait_for(process, lambda: reached(folder) > before)
+    before = on_disk(folder)
+    process = begin(folder)
+    wait_for(process, lambda: sum(on_disk(folder)) > sum(before))
     time.sleep(rng.uniform(0.0, 0.4))
     asked = time.monotonic()
     process.send_signal(signal.SIGTERM)
     _, said = process.communicate(timeout=30)
     seconds = time.monotonic() - asked
     fine = process.returncode == 0 and "asked to end: saved" in said
-    return Outcome(fine, f"nothing: saved in {seconds:.1f} s")
+    return Outcome(fine, lost(folder, before), f"saved in {seconds:.1f} s")
 
 
 def disk_full(folder: Path, rng: random.Random, expected: dict) -> Outcome:
-    """No file may grow beyond what is left."""
-    finish_part(folder)
-    before = reached(folder)
+    """No file may grow beyond what is left; on a run that `finish_part` made."""
+    before = on_disk(folder)
     limit = (SPACE, SPACE)
     process = begin(folder, preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, limit))
     _, said = process.communicate(timeout=DEADLINE)
     said = said.strip().splitlines()[-1]
     named = "could not be written" in said and "the last good checkpoint is" in said
-    fine = process.returncode != 0 and named and reached(folder) == before
-    return Outcome(fine and finish(folder)[0] == expected, f"said: {said[:100]}...")
+    fine = process.returncode != 0 and named and on_disk(folder) == before
+    return Outcome(fine and finish(folder)[0] == expected, 0, said[:120])
 
 
 def finish_part(folder: Path) -> None:
@@ -117,8 +127,7 @@ def finish_part(folder: Path) -> None:
 
 
 def damaged(folder: Path, rng: random.Random, expected: dict, *, how: Callable) -> Outcome:
-    """Something is wrong with a file of the newest checkpoint."""
-    finish_part(folder)
+    """Something is wrong with a file of the newest checkpoint, of `finish_part`'s run."""
     series = folder / "checkpoints" / SERIES[1]
     older, newest = checkpoints.steps_in(series)[-2:]
     files = (file for file in (series / str(newest)).rglob("*") if file.is_file())
@@ -126,7 +135,8 @@ def damaged(folder: Path, rng: random.Random, expected: dict, *, how: Callable) 
     final, said = finish(folder)
     said = " ".join(said.split())
     named = f"checkpoint {newest} is damaged" in said
-    return Outcome(named and final == expected, f"{newest - older} steps, and it is said")
+    at = said.index(f"checkpoint {newest} is damaged") if named else 0
+    return Outcome(named and final == expected, newest - older, said[at : at + 120])
 
 
 def truncate(file: Path) -> None:
@@ -150,4 +160,4 @@ def read_only(folder: Path, rng: random.Random, expected: dict) -> Outcome:
     folder.chmod(0o755)
     said = said.strip().splitlines()[-1]
     fine = process.returncode == 1 and said.startswith("error: ") and str(closed) in said
-    return Outcome(fine, f"nothing, said: {said[:80]}")
+    return Outcome(fine, 0, said[:120])

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from tests.models.programs import perturbed
+from tests.transforms.problems import mlp_batch, mlp_loss, mlp_params
 from uno_jax import models
 
 EXAMPLES = 16
@@ -51,8 +52,11 @@ def _vae(model, shape):
     return Problem(loss_fn, "sum", variables["params"], variables["batch_stats"], retain, forget)
 
 
-def _dit():
-    model = models.DiT(patch=4, depth=2, width=32, heads=4, classes=3)
+def _dit(stacked):
+    depth = 2 if stacked else 1
+    model = models.DiT(
+        patch=4, depth=depth, width=32, heads=4, classes=3, scan=stacked, remat=stacked
+    )
 
     def loss_fn(params, model_state, batch, key):
         del key
@@ -69,7 +73,19 @@ def _dit():
 
     retain, forget = batch(1), batch(2)
     params = perturbed(model, retain["image"], retain["time"], retain["label"])
+    params = models.stack_blocks(params) if stacked else params
     return Problem(loss_fn, "mean", params, None, retain, forget)
+
+
+def _mlp():
+    def loss_fn(params, model_state, batch, key):
+        del key
+        return mlp_loss(params, (batch["x"], batch["y"])), model_state
+
+    retain, forget = (
+        dict(zip("xy", mlp_batch(s, EXAMPLES, (3, 8, 2)), strict=True)) for s in (1, 2)
+    )
+    return Problem(loss_fn, "mean", mlp_params(0, (3, 8, 2)), None, retain, forget)
 
 
 def build(name: str, axis_name: str | None = None) -> Problem:
@@ -77,6 +93,8 @@ def build(name: str, axis_name: str | None = None) -> Problem:
     if name == "mnist-vae":
         return _vae(models.MnistVAE(hidden=32, axis_name=axis_name), (784,))
     if name == "conv-vae":
-        model = models.ConvVAE(channels=(8, 16), latents=8, side=16, axis_name=axis_name)
-        return _vae(model, (16, 16, 3))
-    return _dit()
+        model = models.ConvVAE(channels=(8,), latents=8, side=8, axis_name=axis_name)
+        return _vae(model, (8, 8, 3))
+    if name == "mlp":
+        return _mlp()
+    return _dit(stacked=name == "dit-stacked")

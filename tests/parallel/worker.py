@@ -1,13 +1,12 @@
 """A few steps of UNO and surgery on all devices of all processes, saved by the first.
 
-python -m tests.parallel.worker FOLDER, alone or in several processes of the launcher.
+python -m tests.parallel.worker FOLDER, in several processes of the launcher.
 """
 
 import sys
 from pathlib import Path
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import optax
 
@@ -42,24 +41,28 @@ def start(mesh):
     return uno.make_unlearning_step(loss_fn, tx), parallel.shard_state(mesh, state, smallest=64)
 
 
-def main(folder: Path) -> None:
-    parallel.join_processes()
-    mesh = parallel.make_mesh({"data": len(jax.devices()) // 2 or 1, "fsdp": 2}
-                              if len(jax.devices()) > 1 else {"data": 1})  # fmt: skip
+def run(mesh):
+    """The state after some steps on a mesh, and the cosines on the way."""
     step, state = start(mesh)
     step = parallel.jit_step(step, jax.tree.map(lambda leaf: leaf.sharding, state))
     cosines = []
     for retain, forget, _ in zip(stream(1), stream(2), range(STEPS), strict=False):
         state, metrics = step(state, *parallel.shard_batch(mesh, (retain, forget)))
         cosines.append(float(metrics["cosine"]))
+    return state, cosines
+
+
+def main(folder: Path) -> None:
+    parallel.join_processes()
+    mesh = parallel.make_mesh({"data": len(jax.devices()) // 2, "fsdp": 2})
+    state, cosines = run(mesh)
     with checkpoints.Series(folder / "series", MANIFEST) as series:
         series.save(state, {"cosines": cosines})
     again = series_of(folder, start(mesh)[1])
-    whole = parallel.gather(again.state.params)
+    leaves = jax.tree.leaves(parallel.gather(again.state.params))
     if parallel.is_first():
-        leaves = jax.tree.leaves(whole)
-        np.savez(folder / "params.npz", *map(np.asarray, leaves), cosines=np.asarray(cosines))
-    print(f"process {jax.process_index()} of {jax.process_count()}", jnp.sum(whole[0]["w"]))
+        np.savez(folder / "params.npz", *map(np.asarray, leaves))
+    print(f"process {jax.process_index()} of {jax.process_count()}")
 
 
 def series_of(folder: Path, like):

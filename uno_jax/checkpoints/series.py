@@ -165,6 +165,7 @@ class Series:
           ValueError: if the checkpoint is of another model or optimizer, naming the place,
             or if all are damaged, naming each.
         """
+        self.wait()
         damage = []
         for step in reversed(self._files.steps()):
             try:

@@ -5,6 +5,8 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 PMAP_AXIS = "data"
 
@@ -45,17 +47,20 @@ def pmap_step(step: Callable, *, axis_name: str = PMAP_AXIS) -> Callable:
 
 def replicate(state: Any) -> Any:
     """Returns a state with a leading axis, a copy for each local device."""
-    count = jax.local_device_count()
+    devices = jax.local_devices()
+    mesh = Mesh(np.asarray(devices), (PMAP_AXIS,))
 
     def leaf(x):
-        return jnp.broadcast_to(x, (count, *x.shape))
+        copies = jnp.broadcast_to(jax.device_put(x, devices[0]), (len(devices), *x.shape))
+        return jax.device_put(copies, NamedSharding(mesh, PartitionSpec(PMAP_AXIS)))
 
     return jax.tree.map(leaf, state)
 
 
 def unreplicate(tree: Any) -> Any:
-    """Returns the first device's copy."""
-    return jax.tree.map(lambda x: x[0], tree)
+    """Returns the first device's copy, on that device."""
+    first = jax.local_devices()[0]
+    return jax.tree.map(lambda x: jax.device_put(x[0], first), tree)
 
 
 def split(batch: Any) -> Any:
