@@ -77,3 +77,45 @@ def test_mistakes_are_named(name, value):
     arguments = {"max_steps": 1, name: value}
     with pytest.raises(ValueError, match=f"{name}: expected at least 1, got 0"):
         uno.unlearn(*setup(), **arguments)
+
+
+def test_after_sees_every_state_last_and_may_end_the_loop():
+    seen = []
+
+    class EnoughError(Exception):
+        pass
+
+    def after(state, row):
+        seen.append((int(state.step), row["step"], row["looked"]))
+        if row["step"] == 3:
+            raise EnoughError
+
+    with pytest.raises(EnoughError):
+        uno.unlearn(*setup(), max_steps=9, evaluate=lambda state: {"looked": 1}, after=after)
+    assert seen == [(1, 1, 1), (2, 2, 1), (3, 3, 1)]
+
+
+@pytest.mark.parametrize("bad_step", [2, 4])
+def test_metrics_that_are_not_finite_stop_the_loop_and_name_the_leaves(bad_step):
+    step, state, _, forget = setup(optax.adam(0.1))
+    batches = [jnp.ones(2)] * 4
+    batches[bad_step - 1] = jnp.array([jnp.nan, 1.0])
+    with pytest.raises(uno.NonFiniteError, match=f"step {bad_step}: .*retain_loss nan.* at params"):
+        uno.unlearn(step, state, batches, forget, max_steps=4)
+    result = uno.unlearn(step, state, batches, forget, max_steps=4, check_finite=False)
+    assert len(result.history) == 4
+
+
+def test_steps_that_are_not_finite_can_be_skipped():
+    step, state, _, forget = setup(optax.apply_if_finite(optax.sgd(0.1), max_consecutive_errors=3))
+    batches = [jnp.ones(2), jnp.array([jnp.inf, 1.0]), jnp.ones(2)]
+    result = uno.unlearn(step, state, batches, forget, max_steps=3, check_finite=False)
+    expected = uno.unlearn(step, state, batches[::2], forget, max_steps=2)
+    assert jnp.array_equal(result.state.params, expected.state.params)
+
+
+def test_leaves_that_are_not_finite_are_named_whatever_their_kind():
+    tree = {"a": jnp.ones(2, jnp.bfloat16), "b": [jnp.array([jnp.inf])], "i": jnp.arange(3),
+            "k": jax.random.key(0), "n": None, "z": jnp.array([1.0, jnp.nan])}  # fmt: skip
+    assert uno.non_finite_leaves(tree) == ["b/0", "z"]
+    assert uno.non_finite_leaves({}) == []
