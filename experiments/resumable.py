@@ -37,8 +37,8 @@ def _opened(
         yield series, preemption
 
 
-def _leave(series: checkpoints.Series, preemption: checkpoints.Preemption) -> None:
-    if preemption.asked:
+def _leave(series: checkpoints.Series, asked: bool) -> None:
+    if asked:
         series.wait()
         common.console.print("asked to end: saved; the same command goes on from here")
         raise SystemExit(0)
@@ -106,7 +106,8 @@ def train_or_restore(
             at = done + row["step"]
             if row["step"] % LOGGED == 1:
                 rows.append({**row, "step": at})
-            if series.due(at) or at == steps or preemption.asked:
+            asked = preemption.asked(at)
+            if series.due(at) or at == steps or asked:
                 seconds = extras["seconds"] + time.perf_counter() - begin
                 series.save(
                     devices.kept(state), {"seconds": seconds, "position": _position(batches)}
@@ -115,7 +116,7 @@ def train_or_restore(
                 rows.clear()
                 file = folder.checkpoint(f"{name}.json")
                 common.write_whole(file, json.dumps({"seconds": seconds}))
-            _leave(series, preemption)
+            _leave(series, asked)
 
         with common.Bar(name, steps, every=50) as bar, _naming(series):
             bar.offset = done
@@ -187,7 +188,7 @@ def unlearn_or_restore(
         state = devices.place(state)
         restored = series.restore(devices.kept(state))
         history: list[dict] = []
-        ended = stopped = False
+        ended = stopped = asked = False
         if restored is not None:
             state = devices.taken(restored.state)
             history, stopped = restored.extras["history"], restored.extras["stopped"]
@@ -210,11 +211,13 @@ def unlearn_or_restore(
         def after(state, row):
             row = {k: v if k == "step" else float(v) for k, v in jax.device_get(row).items()}
             history.append({**row, "step": done + row["step"]})
+            nonlocal asked
+            asked = preemption.asked(len(history))
             if len(history) == steps or (forgotten is not None and forgotten(row)):
                 return
-            if series.due(len(history)) or preemption.asked:
+            if series.due(len(history)) or asked:
                 save(state, False)
-            _leave(series, preemption)
+            _leave(series, asked)
 
         try:
             with common.Bar(name, steps) as bar:
@@ -239,5 +242,5 @@ def unlearn_or_restore(
             state = devices.taken(restored.state) if restored else devices.place(first)
         save(state, stopped)
         series.wait()
-        _leave(series, preemption)
+        _leave(series, asked)
     return uno.Result(devices.whole(state), history, stopped)

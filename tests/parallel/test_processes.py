@@ -63,24 +63,18 @@ def test_the_first_that_fails_ends_the_others():
     assert time.monotonic() - begin < 30
 
 
-def test_a_request_to_end_goes_to_all(tmp_path):
-    script = (
-        "import os, pathlib, signal, sys, time\n"
-        f"here = pathlib.Path({str(tmp_path)!r}) / os.environ['UNO_PROCESS_INDEX']\n"
-        "signal.signal(signal.SIGTERM, lambda *_: (here.write_text('asked'), sys.exit(0)))\n"
-        "here.write_text('waiting')\n"
-        "time.sleep(60)"
-    )
+def test_a_request_to_end_reaches_all_at_the_same_step(tmp_path):
     command = [sys.executable, "-m", "uno_jax.parallel.launch", "--processes", "2", "--"]
-    process = subprocess.Popen([*command, sys.executable, "-c", script], cwd=ROOT)
-    files = [tmp_path / name for name in "01"]
-    deadline = time.monotonic() + 60
-    while not all(file.exists() and file.read_text() == "waiting" for file in files):
-        assert time.monotonic() < deadline
+    command += [sys.executable, "-m", "tests.parallel.worker", str(tmp_path), "--wait"]
+    process = subprocess.Popen(command, cwd=ROOT, env={**os.environ, **ONE_DEVICE})
+    deadline = time.monotonic() + 120
+    while len(list(tmp_path.glob("waiting-*"))) < 2:
+        assert time.monotonic() < deadline and process.poll() is None
         time.sleep(0.1)
     process.send_signal(signal.SIGTERM)
     assert process.wait(timeout=30) == 0
-    assert [file.read_text() for file in files] == ["asked", "asked"]
+    steps = {(tmp_path / f"asked-{index}").read_text() for index in range(2)}
+    assert len(steps) == 1
 
 
 def test_mistakes_of_the_command_line_are_named(capsys):

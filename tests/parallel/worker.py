@@ -4,6 +4,7 @@ python -m tests.parallel.worker FOLDER, in several processes of the launcher.
 """
 
 import sys
+import time
 from pathlib import Path
 
 import jax
@@ -65,6 +66,17 @@ def main(folder: Path) -> None:
     print(f"process {jax.process_index()} of {jax.process_count()}")
 
 
+def wait_until_asked(folder: Path) -> None:
+    parallel.join_processes()
+    with checkpoints.Preemption() as preemption:
+        for step in range(1, 2000):
+            time.sleep(0.05)
+            (folder / f"waiting-{jax.process_index()}").touch()
+            if preemption.asked(step):
+                (folder / f"asked-{jax.process_index()}").write_text(str(step))
+                sys.exit(0)
+
+
 def series_of(folder: Path, like):
     """What the folder holds, on the devices of `like`."""
     with checkpoints.Series(folder / "series", MANIFEST) as series:
@@ -72,4 +84,4 @@ def series_of(folder: Path, like):
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    (wait_until_asked if "--wait" in sys.argv else main)(Path(sys.argv[1]))

@@ -3,26 +3,31 @@
 import signal
 import threading
 
+import jax
+from jax.experimental import multihost_utils
+
 
 class Preemption:
-    """Whether the process has been asked to end.
+    """Whether the run has been asked to end.
 
     As a context it takes SIGTERM; outside the main thread, where no signal can be taken, it
-    is never asked.
+    is never asked. Of several processes JAX's runtime takes it, and all are told at the same
+    step, whichever was asked.
 
     Examples:
       >>> from uno_jax import checkpoints
       >>> with checkpoints.Preemption() as preemption:
-      ...     preemption.asked
+      ...     preemption.asked(step=1)
       False
     """
 
     def __init__(self):
-        self.asked = False
+        self._asked = False
         self._before = None
 
     def __enter__(self) -> "Preemption":
-        if threading.current_thread() is threading.main_thread():
+        alone = jax.process_count() == 1
+        if alone and threading.current_thread() is threading.main_thread():
             self._before = signal.signal(signal.SIGTERM, self._ask)
         return self
 
@@ -30,6 +35,16 @@ class Preemption:
         if self._before is not None:
             signal.signal(signal.SIGTERM, self._before)
 
+    def asked(self, step: int) -> bool:
+        """Whether to end now; to be called once after every step, by every process.
+
+        Args:
+          step: number of the step, which goes up by one.
+        """
+        if jax.process_count() > 1:
+            return multihost_utils.reached_preemption_sync_point(step)
+        return self._asked
+
     def _ask(self, number, frame) -> None:
         del number, frame
-        self.asked = True
+        self._asked = True
