@@ -17,7 +17,7 @@ from orbax.checkpoint import v1 as ocp
 from experiments import celeba, common
 from experiments.celeba_lab import Target
 from tests import faces as fixtures
-from uno_jax import data
+from uno_jax import checkpoints, data
 
 ROOT = Path(__file__).parents[2]
 TINY = celeba.Options(
@@ -130,9 +130,10 @@ def test_a_step_on_real_faces(tfds_dir, tmp_path):
         stage="unlearn",
     )
     celeba.main(options)
-    history = json.loads((tmp_path / "Eyeglasses" / "checkpoints" / "surgery-0.json").read_text())
-    assert 1 <= len(history["history"]) <= 2
-    assert np.isfinite(history["history"][0]["retain_loss"])
+    lines = (tmp_path / "Eyeglasses" / "metrics.jsonl").read_text().splitlines()
+    history = [row for row in map(json.loads, lines) if row["stage"] == "surgery-0"]
+    assert 1 <= len(history) <= 2
+    assert np.isfinite(history[0]["retain_loss"])
 
 
 def command(places, out, *extra):
@@ -157,10 +158,10 @@ def start(places, out):
     )
 
 
-def kill_when(process, there, seconds=300):
-    """SIGKILL as soon as a file is there; it must not have finished by then."""
+def kill_when_saved(process, series, seconds=300):
+    """SIGKILL as soon as a series has a checkpoint; it must not have finished by then."""
     end = time.monotonic() + seconds
-    while not there.exists():
+    while not checkpoints.steps_in(series):
         assert process.poll() is None, process.stderr.read()
         assert time.monotonic() < end
         time.sleep(0.01)
@@ -172,14 +173,17 @@ def kill_when(process, there, seconds=300):
 @pytest.mark.filterwarnings("ignore:Sharding info not provided:UserWarning")
 def test_a_killed_run_ends_where_an_uninterrupted_one_does(places):
     killed, whole = places / "killed", places / "whole"
-    kill_when(start(places, killed), killed / "checkpoints" / "before" / "state")
-    kill_when(start(places, killed), killed / "Male" / "checkpoints" / "surgery-0" / "state")
+    kill_when_saved(start(places, killed), killed / "checkpoints" / "before")
+    kill_when_saved(start(places, killed), killed / "Male" / "checkpoints" / "surgery-0")
     for out in (killed, whole):
         process = start(places, out)
         _, errors = process.communicate()
         assert process.returncode == 0, errors
     for name in ("checkpoints/before", "Male/checkpoints/surgery-0", "Male/checkpoints/redirect-0"):
-        a, b = (ocp.load(out / name) for out in (killed, whole))
+        last = checkpoints.steps_in(whole / name)[-1]
+        a, b = (
+            ocp.load_checkpointables(out / name / str(last))["state"] for out in (killed, whole)
+        )
         jax.tree.map(np.testing.assert_array_equal, a, b)
     lines = (whole / "Male" / "metrics.jsonl").read_text().splitlines()
     rows = [json.loads(line) for line in lines]
