@@ -2,7 +2,6 @@
 
 import dataclasses
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -47,18 +46,6 @@ def places(tmp_path_factory):
     return root
 
 
-@pytest.fixture(autouse=True, scope="module")
-def compile_once(places):
-    """Programs compiled by one test serve the next, and the processes it starts."""
-    names = ("jax_compilation_cache_dir", "jax_persistent_cache_min_compile_time_secs")
-    before = [getattr(jax.config, name) for name in names]
-    for name, value in zip(names, (str(places / "xla"), 0.5), strict=True):
-        jax.config.update(name, value)
-    yield
-    for name, value in zip(names, before, strict=True):
-        jax.config.update(name, value)
-
-
 def test_all_stages_on_the_folder_with_an_expression_then_a_person(places):
     options = dataclasses.replace(
         TINY,
@@ -88,7 +75,7 @@ def test_all_stages_on_the_folder_with_an_expression_then_a_person(places):
 
     # A person is a forget set too; what is trained for all forget sets is used again.
     before = (options.out / "checkpoints" / "before").stat().st_mtime_ns
-    person = dataclasses.replace(options, forget="identity == 3", hat=0.0, method=("surgery",))
+    person = dataclasses.replace(options, forget="identity == 3", method=("surgery",))
     again = celeba.main(person)
     assert (options.out / "checkpoints" / "before").stat().st_mtime_ns == before
     assert set(again["models"]) == {"before", "retrained", "surgery"}
@@ -151,7 +138,6 @@ def start(places, out):
     return subprocess.Popen(
         command(places, out),
         cwd=ROOT,
-        env={**os.environ, "JAX_COMPILATION_CACHE_DIR": str(places / "xla")},
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
         text=True,

@@ -1,10 +1,13 @@
 """The job that is struck: a small model is trained and made to forget, saved as it goes.
 
-python -m tests.faults.job FOLDER
+python -m tests.faults.job FOLDER [SPACE]
+
+With SPACE, no file may grow beyond so many bytes, as on a full disk.
 """
 
 import dataclasses
 import json
+import resource
 import sys
 import time
 from pathlib import Path
@@ -96,6 +99,8 @@ def main(folder: Path) -> None:
 
 if __name__ == "__main__":
     common.use_compilation_cache()
+    if len(sys.argv) > 2:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[2]),) * 2)
     try:
         main(Path(sys.argv[1]))
     except (OSError, ValueError) as error:

@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from tests.models.programs import perturbed
+from tests.models.programs import compiled, perturbed
 from tests.transforms.problems import mlp_batch, mlp_loss, mlp_params
 from uno_jax import models
 
@@ -48,7 +48,10 @@ def _vae(model, shape):
         }
 
     retain, forget = batch(1), batch(2)
-    variables = model.init(jax.random.key(0), retain["image"], retain["noise"], train=True)
+    variables = compiled(
+        lambda key, *arrays: model.init(key, *arrays, train=True),
+        jax.random.key(0), retain["image"], retain["noise"],
+    )  # fmt: skip
     return Problem(loss_fn, "sum", variables["params"], variables["batch_stats"], retain, forget)
 
 

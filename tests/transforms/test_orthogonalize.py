@@ -50,13 +50,14 @@ def assert_relative(got, expected, tolerance):
 )
 def test_equals_double_backprop_on_random_networks(seed, sizes, weight):
     params, retain, forget = mlp_problem(seed, sizes)
-    cosine = tree_cosine(jax.grad(retain)(params), jax.grad(forget)(params))
+    cosine = tree_cosine(*jax.jit(lambda p: (jax.grad(retain)(p), jax.grad(forget)(p)))(params))
     # At a cosine of 1 the penalty's gradient is the difference of equals.
     hypothesis.assume(abs(cosine) < 0.99)
-    got, state = run(uno.orthogonalize(weight), params, retain, forget)
+    # Compiled whole: operation by operation, every network would be a hundred programs.
+    got, state = jax.jit(lambda p: run(uno.orthogonalize(weight), p, retain, forget))(params)
     with jax.enable_x64(True):
         wide, retain64, forget64 = mlp_problem(seed, sizes, jnp.float64)
-        expected = jax.grad(penalised(retain64, forget64, weight))(wide)
+        expected = jax.jit(jax.grad(penalised(retain64, forget64, weight)))(wide)
     size = np.linalg.norm(flat(expected))
     reference = max(size, weight * 1e-1)
     assert np.linalg.norm(flat(got) - flat(expected)) < 1e-5 * max(reference, 1.0)
