@@ -49,12 +49,7 @@ def compile_steps(size: str, batch: int, options: Options) -> dict:
         process = dit_models.process(network)
     else:
         network, shape = models.dit(size, **chosen), (32, 32, 4)
-        process = diffusion.Diffusion(
-            lambda params, *arrays: network.apply({"params": params}, *arrays),
-            diffusion.linear(1000),
-            learned_variance=True,
-            null_label=network.null_label,
-        )
+        process = dit_models.latent_process(network)
     images = jnp.zeros((2, *shape)), jnp.zeros(2), jnp.zeros(2, jnp.int32)
     params = jax.jit(network.init)(jax.random.key(0), *images)["params"]
     loss_fn = diffusion.make_diffusion_loss(process, label_dropout=0.1)

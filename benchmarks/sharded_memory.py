@@ -21,6 +21,7 @@ import optax
 import tyro
 
 import uno_jax as uno
+from experiments import dit_models
 from experiments.common import facts, print_table, write_whole
 from uno_jax import diffusion, models, parallel
 
@@ -46,12 +47,7 @@ class Options:
 def plan(size: str, batch: int, mesh: str, method: str) -> dict[str, str]:
     """Compiles a step and returns a line of the table."""
     network = models.dit(size, dtype=jnp.bfloat16, remat=True, scan=True)
-    process = diffusion.Diffusion(
-        lambda params, *arrays: network.apply({"params": params}, *arrays),
-        diffusion.linear(1000),
-        learned_variance=True,
-        null_label=network.null_label,
-    )
+    process = dit_models.latent_process(network)
     tx = uno.methods.get_method(method).build(optax.adam(1e-4), weight=0.02)
     step = uno.make_unlearning_step(diffusion.make_diffusion_loss(process, label_dropout=0.1), tx)
     devices = parallel.make_mesh(parallel.parse_mesh(mesh))

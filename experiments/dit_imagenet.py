@@ -20,7 +20,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from experiments import common, devices, dit_methods, resumable
+from experiments import common, devices, dit_methods, dit_models, resumable
 from uno_jax import checkpoints, data, diffusion, foreign, models, report
 
 GUIDANCE = 4.0
@@ -40,12 +40,7 @@ def load(options) -> tuple[dit_methods.Model, Any]:
     params = jax.tree.map(lambda array: jnp.asarray(array, jnp.float32), params)
     classes = params["label"]["table"].shape[0] - 1
     network = models.dit(options.size, classes=classes, dtype=jnp.bfloat16, remat=True)
-    process = diffusion.Diffusion(
-        lambda params, *arrays: network.apply({"params": params}, *arrays),
-        diffusion.linear(1000),
-        learned_variance=True,
-        null_label=network.null_label,
-    )
+    process = dit_models.latent_process(network)
     latents, labels = data.load_latents(options.latents)
     model = dit_methods.Model(
         process, params, latents.astype(np.float32), labels, options.forget, options.exchange

@@ -47,6 +47,16 @@ def process(network: nn.Module) -> diffusion.Diffusion:
     )
 
 
+def latent_process(network: nn.Module) -> diffusion.Diffusion:
+    """The published diffusion around a DiT on latents: 1,000 steps, learned variance."""
+    return diffusion.Diffusion(
+        lambda params, *arrays: network.apply({"params": params}, *arrays),
+        diffusion.linear(1000),
+        learned_variance=True,
+        null_label=network.null_label,
+    )
+
+
 def pictures(source: data.Source) -> np.ndarray:
     """All images of a source, (N, 28, 28, 1) float32 in [-1, 1]."""
     return source.images.astype(np.float32) / np.float32(127.5) - 1

@@ -15,6 +15,11 @@ import optax
 PyTree = Any
 
 
+def path_name(path: tuple) -> str:
+    """The keys of a path of `jax.tree_util` joined by `/`, such as `"block_3/kernel"`."""
+    return jax.tree_util.keystr(path, simple=True, separator="/")
+
+
 def _is_masked(node: Any) -> bool:
     return isinstance(node, optax.MaskedNode)
 

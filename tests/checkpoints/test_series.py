@@ -8,6 +8,7 @@ import optax
 import pytest
 
 import uno_jax as uno
+from tests.checkpoints import damage
 from uno_jax import checkpoints, parallel
 from uno_jax.checkpoints.series import checksums
 
@@ -23,14 +24,6 @@ def state_at(step):
 
 def series(folder, **options):
     return checkpoints.Series(folder, MANIFEST, **options)
-
-
-def steps_in(folder):
-    return sorted(int(entry.name) for entry in folder.iterdir() if entry.name.isdigit())
-
-
-def largest_file(folder):
-    return max((f for f in folder.rglob("*") if f.is_file()), key=lambda f: f.stat().st_size)
 
 
 def test_state_extras_and_key_come_back_from_the_newest(tmp_path):
@@ -67,7 +60,7 @@ def test_the_newest_are_kept_and_the_best(tmp_path):
     with series(tmp_path, keep=2, best=("loss", "min")) as files:
         for step, loss in losses.items():
             files.save(state_at(step), metrics={"loss": loss})
-    assert steps_in(tmp_path) == [2, 4, 5]
+    assert checkpoints.steps_in(tmp_path) == [2, 4, 5]
 
 
 def test_due_after_so_many_steps_or_minutes(tmp_path):
@@ -81,22 +74,6 @@ def test_due_after_so_many_steps_or_minutes(tmp_path):
         assert not files.due(10**9)
 
 
-def truncate(folder):
-    file = largest_file(folder)
-    file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
-
-
-def flip(folder):
-    file = largest_file(folder)
-    content = bytearray(file.read_bytes())
-    content[len(content) // 2] ^= 0x10
-    file.write_bytes(content)
-
-
-def delete_shard(folder):
-    largest_file(folder).unlink()
-
-
 def delete_metadata(folder):
     for file in folder.rglob("_METADATA"):
         file.unlink()
@@ -108,12 +85,14 @@ def empty(folder):
             file.write_bytes(b"")
 
 
-@pytest.mark.parametrize("damage", [truncate, flip, delete_shard, delete_metadata, empty])
-def test_damage_is_said_and_the_one_before_is_taken(tmp_path, damage):
+@pytest.mark.parametrize(
+    "how", [damage.truncate, damage.flip, damage.delete, delete_metadata, empty]
+)
+def test_damage_is_said_and_the_one_before_is_taken(tmp_path, how):
     with series(tmp_path) as files:
         files.save(state_at(5))
         files.save(state_at(10))
-    damage(tmp_path / "10")
+    how(tmp_path / "10")
     said = []
     with series(tmp_path, report=said.append) as files:
         restored = files.restore(state_at(0))
@@ -131,7 +110,7 @@ def test_if_all_are_damaged_all_are_named(tmp_path):
         files.save(state_at(5))
         files.save(state_at(10))
     for step in (5, 10):
-        truncate(tmp_path / str(step))
+        damage.truncate(tmp_path / str(step))
     with (
         series(tmp_path, report=lambda text: None) as files,
         pytest.raises(ValueError, match="checkpoint 10 is damaged: .*checkpoint 5 is damaged: "),

@@ -75,7 +75,7 @@ def test_all_stages_on_the_folder_with_an_expression_then_a_person(places):
 
     # A person is a forget set too; what is trained for all forget sets is used again.
     before = (options.out / "checkpoints" / "before").stat().st_mtime_ns
-    person = dataclasses.replace(options, forget="identity == 3", method=("surgery",))
+    person = dataclasses.replace(options, forget="identity == 3", hat=0.0, method=("surgery",))
     again = celeba.main(person)
     assert (options.out / "checkpoints" / "before").stat().st_mtime_ns == before
     assert set(again["models"]) == {"before", "retrained", "surgery"}

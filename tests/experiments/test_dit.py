@@ -19,16 +19,6 @@ FORGET, EXCHANGE = 1, 7
 PROTOCOL = dit_methods.Protocol(batch_size=4, replay=2, erasing_steps=2)
 
 
-@pytest.fixture(autouse=True, scope="module")
-def compile_quickly():
-    """Programs that run twice: without the passes that make them fast."""
-    name = "jax_disable_most_optimizations"
-    before = jax.config.read(name)
-    jax.config.update(name, True)
-    yield
-    jax.config.update(name, before)
-
-
 def tiny(**changes):
     return models.DiT(**{"patch": 7, "depth": 1, "width": 16, "heads": 2, **changes})
 

@@ -15,6 +15,7 @@ from rich.console import Console
 from rich.progress import track
 
 from experiments.common import print_table
+from tests.checkpoints import damage
 from tests.faults import strikes
 
 REPEATED = {
@@ -26,9 +27,9 @@ REPEATED = {
 ONCE = {
     "disk full": strikes.disk_full,
     "read-only folder": strikes.read_only,
-    "truncated file": functools.partial(strikes.damaged, how=strikes.truncate),
-    "deleted shard": functools.partial(strikes.damaged, how=Path.unlink),
-    "flipped bit": functools.partial(strikes.damaged, how=strikes.flip),
+    "truncated file": functools.partial(strikes.damaged, how=damage.truncate),
+    "deleted shard": functools.partial(strikes.damaged, how=damage.delete),
+    "flipped bit": functools.partial(strikes.damaged, how=damage.flip),
 }
 ON_PART = tuple(fault for fault in ONCE if fault != "read-only folder")
 """Strikes on a run that is half done."""

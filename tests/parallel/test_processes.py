@@ -19,13 +19,13 @@ ROOT = Path(__file__).parents[2]
 ONE_DEVICE = {"XLA_FLAGS": "--xla_force_host_platform_device_count=1", "JAX_PLATFORMS": "cpu"}
 
 
-def run(processes, folder, *, check=True):
+def run(processes, folder):
     folder.mkdir()
     command = [sys.executable, "-m", "uno_jax.parallel.launch", "--processes", str(processes)]
     command += ["--", sys.executable, "-m", "tests.parallel.worker", str(folder)]
     return subprocess.run(
         command, cwd=ROOT, env={**os.environ, **ONE_DEVICE}, capture_output=True, text=True,
-        timeout=170, check=check,
+        timeout=170, check=True,
     )  # fmt: skip
 
 

@@ -1,5 +1,6 @@
 """A series of checkpoints: when to save, which to keep, and what to do about damage."""
 
+import contextlib
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -10,7 +11,7 @@ import jax.numpy as jnp
 
 from uno_jax.checkpoints import manifest as manifests
 from uno_jax.checkpoints import store
-from uno_jax.training.finite import NonFiniteError, non_finite_leaves
+from uno_jax.training.finite import NonFiniteError, non_finite_leaves, some_of
 
 
 class Restored(NamedTuple):
@@ -131,7 +132,7 @@ class Series:
         step = int(state.step)
         if leaves := non_finite_leaves(state):
             raise NonFiniteError(
-                f"step {step}: the state is not finite at {_some(leaves)}; {self.last_good}"
+                f"step {step}: the state is not finite at {some_of(leaves)}; {self.last_good}"
             )
         self.wait()
         beside = {"leaves": _leaves(state), "extras": extras}
@@ -193,7 +194,7 @@ class Series:
         if wrong := [
             name for name, said in _leaves(state).items() if said != beside["leaves"][name]
         ]:
-            raise store.DamagedError(f"other values than were saved at {_some(wrong)}")
+            raise store.DamagedError(f"other values than were saved at {some_of(wrong)}")
         return state, beside["extras"]
 
     def _check_manifest(self):
@@ -215,29 +216,15 @@ class Series:
             return f"there is no checkpoint before it in {self.folder}."
         return f"the last good checkpoint is {max(steps)} in {self.folder}."
 
+    @contextlib.contextmanager
     def _naming(self, step):
-        return _Naming(step, lambda: self.last_good)
-
-
-class _Naming:
-    """Says of an error in writing which checkpoint it concerns, and which is the last good."""
-
-    def __init__(self, step, last_good):
-        self._step, self._last_good = step, last_good
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, kind, error, trace):
-        if isinstance(error, store.WriteError):
+        """Says of an error in writing which checkpoint it concerns, and which is the last good."""
+        try:
+            yield
+        except store.WriteError as error:
             raise OSError(
-                f"checkpoint {self._step} could not be written: {error}; {self._last_good()}"
+                f"checkpoint {step} could not be written: {error}; {self.last_good}"
             ) from error
-
-
-def _some(names: list[str]) -> str:
-    shown = ", ".join(names[:3])
-    return f"{shown} and {len(names) - 3} more" if len(names) > 3 else shown
 
 
 @jax.jit

@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 from jax.experimental import multihost_utils
 
+from uno_jax import trees
 from uno_jax._extras import require
 
 require("orbax.checkpoint", "experiments")
@@ -37,7 +38,7 @@ def _without_keys(tree: Any) -> Any:
 
 def _named(tree: Any) -> dict[str, Any]:
     leaves = jax.tree_util.tree_flatten_with_path(tree)[0]
-    return {jax.tree_util.keystr(p, simple=True, separator="/"): leaf for p, leaf in leaves}
+    return {trees.path_name(path): leaf for path, leaf in leaves}
 
 
 def named_leaves(tree: Any) -> dict[str, Any]:
@@ -189,7 +190,7 @@ class Steps:
           WriteError: if that cannot be done.
         """
         text = json.dumps(beside)
-        with _writing():
+        with _raising(WriteError):
             if self._writer is None:
                 self._writer = ocp.training.Checkpointer(
                     self.folder, preservation_policy=self._policy, cleanup_tmp_directories=True
@@ -210,7 +211,7 @@ class Steps:
         """
         pending, self._pending = self._pending, None
         if pending is not None:
-            with _writing():
+            with _raising(WriteError):
                 pending.result()
 
     def beside(self, step: int) -> Any:
@@ -219,7 +220,7 @@ class Steps:
         Raises:
           DamagedError: if it cannot be read.
         """
-        with _reading():
+        with _raising(DamagedError):
             loaded = ocp.load_checkpointables(self.folder / str(step), {"beside": None})["beside"]
             if loaded["digest"] != _digest(loaded["text"]):
                 raise ValueError("what lies beside the state is not what was saved")
@@ -231,7 +232,7 @@ class Steps:
         Raises:
           DamagedError: if it cannot be read.
         """
-        with _reading():
+        with _raising(DamagedError):
             abstract = {"state": _abstract(_without_keys(like))}
             loaded = ocp.load_checkpointables(self.folder / str(step), abstract)
             return _with_keys(like, loaded["state"])
@@ -266,20 +267,12 @@ def _digest(text: str) -> str:
 
 
 @contextlib.contextmanager
-def _writing() -> Iterator[None]:
-    # Orbax and TensorStore report a full disk as any of several errors.
+def _raising(kind: type[Exception]) -> Iterator[None]:
+    # Orbax and TensorStore report a full disk, or a damaged file, as any of several errors.
     try:
         yield
     except Exception as error:
-        raise WriteError(_first_line(error)) from error
-
-
-@contextlib.contextmanager
-def _reading() -> Iterator[None]:
-    try:
-        yield
-    except Exception as error:
-        raise DamagedError(_first_line(error)) from error
+        raise kind(_first_line(error)) from error
 
 
 def _first_line(error: Exception) -> str:

@@ -9,6 +9,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
+from uno_jax import trees
+
 Rule = tuple[str, tuple[str | None, ...]]
 """A pattern of paths, and the axis of the mesh for each axis of the array."""
 
@@ -26,6 +28,22 @@ DIT_RULES: tuple[Rule, ...] = (
 """Attention and perceptrons of a DiT over `model`, as columns and then as rows; of its blocks
 apart or stacked. The modulation is left to its size: split over `model` too, with `fsdp` beside,
 XLA's partitioner (jax 0.10.2, CPU) gave another loss, without a word."""
+
+
+def _is_key(value):
+    return jax.dtypes.issubdtype(value.dtype, jax.dtypes.prng_key)
+
+
+def _also_keys(function):
+    """Makes a function of an array one of PRNG keys too, which go through as their integers."""
+
+    def on_any(value, *arguments):
+        if not _is_key(value):
+            return function(value, *arguments)
+        integers = function(jax.random.key_data(value), *arguments)
+        return jax.random.wrap_key_data(integers, impl=jax.random.key_impl(value))
+
+    return on_any
 
 
 def _by_size(mesh, shape, smallest):
@@ -88,12 +106,12 @@ def state_shardings(
     """
 
     def leaf(path, value):
-        name = jax.tree_util.keystr(path, simple=True, separator="/")
+        name = trees.path_name(path)
         shape = np.shape(value)
         for pattern, axes in rules:
             if re.search(pattern, name):
                 return NamedSharding(mesh, _by_rule(mesh, name, shape, pattern, axes))
-        if jax.dtypes.issubdtype(value.dtype, jax.dtypes.prng_key):
+        if _is_key(value):
             return NamedSharding(mesh, PartitionSpec())
         return NamedSharding(mesh, _by_size(mesh, shape, smallest))
 
@@ -116,10 +134,8 @@ def shard_state(mesh: Mesh, state: Any, rules: Sequence[Rule] = (), **options: A
     if jax.process_count() == 1:
         return jax.device_put(jax.tree.map(jnp.copy, state), shardings)
 
+    @_also_keys
     def leaf(value, sharding):
-        if jax.dtypes.issubdtype(value.dtype, jax.dtypes.prng_key):
-            data = leaf(jax.random.key_data(value), sharding)
-            return jax.random.wrap_key_data(data, impl=jax.random.key_impl(value))
         value = np.asarray(value)
         return jax.make_array_from_callback(value.shape, sharding, lambda part: value[part])
 
@@ -145,10 +161,8 @@ def jit_step(step: Callable, shardings: Any, **options: Any) -> Callable:
 def gather(tree: Any) -> Any:
     """Brings a tree of spread arrays to the first local device of every process."""
 
+    @_also_keys
     def leaf(value):
-        if jax.dtypes.issubdtype(value.dtype, jax.dtypes.prng_key):
-            data = leaf(jax.random.key_data(value))
-            return jax.random.wrap_key_data(data, impl=jax.random.key_impl(value))
         if not value.is_fully_addressable:
             sharding = NamedSharding(value.sharding.mesh, PartitionSpec())
             value = jax.jit(lambda x: x, out_shardings=sharding)(value).addressable_data(0)

@@ -5,9 +5,17 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from uno_jax import trees
+
 
 class NonFiniteError(ArithmeticError):
     """A state or a step that holds NaN or infinity."""
+
+
+def some_of(names: list[str]) -> str:
+    """The first of many names, and how many more there are."""
+    shown = ", ".join(names[:3])
+    return f"{shown} and {len(names) - 3} more" if len(names) > 3 else shown
 
 
 @jax.jit
@@ -31,7 +39,7 @@ def non_finite_leaves(tree: Any) -> list[str]:
       ['b']
     """
     named = [
-        (jax.tree_util.keystr(path, simple=True, separator="/"), leaf)
+        (trees.path_name(path), leaf)
         for path, leaf in jax.tree_util.tree_flatten_with_path(tree)[0]
         if jnp.issubdtype(jnp.result_type(leaf), jnp.inexact)
     ]

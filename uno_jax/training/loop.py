@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from uno_jax.training.finite import NonFiniteError, non_finite_leaves
+from uno_jax.training.finite import NonFiniteError, non_finite_leaves, some_of
 from uno_jax.training.state import TrainState
 
 Row = dict[str, Any]
@@ -92,9 +92,8 @@ def _check_finite(row: Row, names: Iterable[str], state: TrainState) -> None:
     wrong = [f"{name} {float(value)}" for name, value in values.items() if not np.isfinite(value)]
     if wrong:
         leaves = non_finite_leaves(state)
-        places = f"not finite is the state at {', '.join(leaves[:3])}" if leaves else "finite state"
-        more = f" and {len(leaves) - 3} more" if len(leaves) > 3 else ""
-        raise NonFiniteError(f"step {row['step']}: {', '.join(wrong)}; {places}{more}.")
+        places = f"not finite is the state at {some_of(leaves)}" if leaves else "finite state"
+        raise NonFiniteError(f"step {row['step']}: {', '.join(wrong)}; {places}.")
 
 
 def _loop(

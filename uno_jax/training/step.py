@@ -119,7 +119,7 @@ def make_unlearning_step(
         `"none"`. A batch of a single class moves the statistics towards it.
       axis_name: a mapped axis (of `jax.pmap` or `jax.shard_map`) over which losses and
         gradients are joined before any dot product; each device draws its own noise.
-        Under `jit` with sharded arrays this is not needed, nor is it under a mesh.
+        Under `jit` with arrays on a mesh it is not needed.
       reduction: how the losses reduce their batch, `"mean"` or `"sum"`; so are the
         parts joined that devices or micro-batches give.
       accumulate: micro-batches that each batch is taken in, one after the other, for

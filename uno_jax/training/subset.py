@@ -6,6 +6,8 @@ from typing import Any, NamedTuple
 
 import jax
 
+from uno_jax import trees
+
 
 class Subset(NamedTuple):
     """Parameters in two trees of one structure, each with None in the other's places.
@@ -50,7 +52,7 @@ def trainable(params: Any, where: str | Callable[[str, Any], bool]) -> Subset:
             return expression.search(path) is not None
 
     leaves, structure = jax.tree_util.tree_flatten_with_path(params)
-    names = [jax.tree_util.keystr(path, simple=True, separator="/") for path, _ in leaves]
+    names = [trees.path_name(path) for path, _ in leaves]
     chosen = [bool(where(name, leaf)) for name, (_, leaf) in zip(names, leaves, strict=True)]
     if not any(chosen):
         raise ValueError(
