@@ -26,7 +26,29 @@ def run(processes, folder):
     return subprocess.run(
         command, cwd=ROOT, env={**os.environ, **ONE_DEVICE}, capture_output=True, text=True,
         timeout=170, check=True,
-    )  # fmt: skip
+    ).stdout  # fmt: skip
+
+
+def run_as_slurm_does(processes, folder):
+    """Without the launcher: each process finds the others by what `srun` tells it."""
+    folder.mkdir()
+    tasks = []
+    for index in range(processes):
+        told = {
+            "SLURM_JOB_ID": str(os.getpid()),
+            "SLURM_STEP_NODELIST": "localhost",
+            "SLURM_NTASKS": str(processes),
+            "SLURM_PROCID": str(index),
+            "SLURM_LOCALID": str(index),
+        }
+        command = [sys.executable, "-m", "tests.parallel.worker", str(folder)]
+        environment = {**os.environ, **ONE_DEVICE, **told}
+        tasks.append(
+            subprocess.Popen(command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, text=True)
+        )
+    said = "".join(task.communicate(timeout=170)[0] for task in tasks)
+    assert [task.returncode for task in tasks] == [0] * processes
+    return said
 
 
 def arrays(folder):
@@ -42,8 +64,8 @@ def test_two_and_four_processes_equal_one(tmp_path):
         for got, expected in zip(leaves, alone, strict=True):
             np.testing.assert_allclose(got, expected, rtol=2e-5, atol=2e-6)
 
-    for processes in (2, 4):
-        output = run(processes, tmp_path / str(processes)).stdout
+    for processes, start in ((2, run_as_slurm_does), (4, run)):
+        output = start(processes, tmp_path / str(processes))
         assert f"process {processes - 1} of {processes}" in output
         check(arrays(tmp_path / str(processes)).values())
     # What four processes wrote, this one reads, on eight devices.
@@ -51,6 +73,20 @@ def test_two_and_four_processes_equal_one(tmp_path):
     restored = worker.series_of(tmp_path / "4", worker.start(mesh)[1])
     np.testing.assert_allclose(restored.extras["cosines"], cosines, rtol=1e-4)
     check(jax.tree.leaves(restored.state.params))
+
+
+def test_alone_nothing_is_joined(monkeypatch):
+    def initialize():
+        raise AssertionError("joined")
+
+    monkeypatch.setattr(jax.distributed, "initialize", initialize)
+    assert not parallel.join_processes()
+    monkeypatch.setenv("SLURM_STEP_NODELIST", "node1")
+    monkeypatch.setenv("SLURM_NTASKS", "1")
+    assert not parallel.join_processes()
+    monkeypatch.setenv("UNO_CLUSTER", "1")
+    with pytest.raises(AssertionError, match="joined"):
+        parallel.join_processes()
 
 
 def test_the_first_that_fails_ends_the_others():
