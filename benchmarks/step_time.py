@@ -1,97 +1,138 @@
-"""Step times of every gradient method on the MNIST VAE.
+"""Step times of every gradient method, per model and batch size.
 
-    python -m benchmarks.step_time --batch 128
+    python -m benchmarks.step_time --models mnist_vae,celeba_vae,unet,dit_s --methods all \
+        --batch 32,128 --output benchmarks/results
+    python -m benchmarks.step_time --models DiT-B/2,DiT-XL/2 --methods surgery,uno \
+        --batch 10,32 --dtype bfloat16 --remat
 
-Rounds are interleaved between the methods, so that drift of the machine hits all
-alike; every step is blocked on; compilation is not counted.
+Rounds are interleaved between the methods, every step is blocked on, and compilation is
+timed apart. Memory is the compiler's plan of temporaries, FLOPs are XLA's count, and the
+peak is what this machine reaches at a product of square matrices in the same run.
 """
 
 import dataclasses
-import time
+import json
+from pathlib import Path
+from typing import Literal
 
 import jax
-import jax.numpy as jnp
-import numpy as np
-import optax
 import tyro
 
-import uno_jax as uno
-from experiments.common import facts, print_table
-from uno_jax import models
+from benchmarks import figures, problems, timing
+from experiments import common
 
 
 @dataclasses.dataclass(frozen=True)
 class Options:
-    """Time the unlearning step of every gradient method on the MNIST VAE."""
+    """Time the unlearning steps of models and methods."""
 
-    batch: tuple[int, ...] = (128,)
-    """Batch sizes."""
-    rounds: int = 60
-    """Timed steps of each method and batch size."""
-
-
-def compile_steps(batch: int) -> dict:
-    """Returns, per method, the compiled step and its arguments."""
-    model = models.MnistVAE()
-    variables = model.init(jax.random.key(0), jnp.zeros((2, 784)), jnp.zeros((2, 2)), train=True)
-    images = np.random.default_rng(0).uniform(size=(2, batch, 784)).astype(np.float32)
-    retain, forget = ({"image": jnp.asarray(part)} for part in images)
-    ones = jax.tree.map(jnp.ones_like, variables["params"])
-    compiled = {}
-    for method in map(uno.methods.get_method, uno.methods.UNCONDITIONAL):
-        if method.matches:
-            continue
-        tx = method.build(optax.adam(1e-3), second_moment=ones)
-        state = uno.create_state(
-            variables["params"], tx, jax.random.key(0), model_state=variables["batch_stats"]
-        )
-        step = uno.make_unlearning_step(
-            models.make_vae_loss(model), tx, has_model_state=True, descend=method.descend
-        )
-        arguments = (state, retain, forget)
-        compiled[method.name] = jax.jit(step).lower(*arguments).compile(), arguments
-    return compiled
+    models: str = "mnist_vae,celeba_vae,unet,dit_s"
+    """Of mnist_vae, celeba_vae, unet, dit_small, dit_s and published sizes such as DiT-XL/2,
+    with commas."""
+    methods: str = "all"
+    """Names of the table of methods, with commas, or all."""
+    batch: str = "32,128"
+    """Batch sizes, of each kind, with commas."""
+    rounds: int = 30
+    """Timed steps of each method, model and batch size, at most."""
+    seconds: float = 20.0
+    """After so many, no further round of a model and batch size is begun."""
+    dtype: Literal["float32", "bfloat16"] = "float32"
+    """Of the computation; not of the MNIST VAE."""
+    remat: bool = False
+    """Whether the blocks of denoisers are computed again in the backward pass."""
+    output: Path | None = None
+    """A folder for step_time.json, .md and .png."""
 
 
-def measure(compiled: dict, rounds: int) -> dict[str, np.ndarray]:
-    """Times every step `rounds` times, interleaved; milliseconds."""
-    times: dict[str, list] = {name: [] for name in compiled}
-    for round_number in range(rounds + 3):
-        for name, (step, arguments) in compiled.items():
-            start = time.perf_counter()
-            jax.block_until_ready(step(*arguments))
-            if round_number >= 3:
-                times[name].append(1e3 * (time.perf_counter() - start))
-    return {name: np.array(values) for name, values in times.items()}
+def measure(name: str, batch: int, methods: tuple[str, ...], options: Options, peak: float):
+    """Returns a line per method of one model at one batch size."""
+    problem = problems.get_problem(name, dtype=options.dtype, remat=options.remat)
+    arguments = problem.batches(batch)
+    programs = {}
+    for method in methods:
+        step, state = problems.make_step(problem, method)
+        programs[method] = timing.compile_program(step, state, *arguments)
+    times = timing.interleaved(
+        {method: program.run for method, program in programs.items()},
+        rounds=options.rounds,
+        seconds=options.seconds,
+    )
+    lines = []
+    for method, program in programs.items():
+        line = {"model": name, "batch": batch, "method": method, **timing.spread(times[method])}
+        for other in ("surgery", "retain-descent"):
+            if other in times:
+                # Pairs of one round, seconds apart, share the machine's mood.
+                ratios = times[method] / times[other]
+                line[f"of_{other}"] = timing.spread(ratios)["median_ms"]
+        line["compile_seconds"] = program.compile_seconds
+        line["gflop"] = program.flops / 1e9
+        line["of_peak"] = program.flops / (line["median_ms"] / 1e3) / peak
+        line["temporary_mib"] = program.temporary_bytes / 2**20
+        line["parameters"] = problem.parameters
+        lines.append(line)
+    return lines
 
 
-def summarise(times: dict[str, np.ndarray], **facts: str) -> list[dict[str, str]]:
-    """Returns a row per method, with the same facts in each."""
-    base = np.median(times["surgery"])
-    rows = []
-    for name, values in times.items():
-        low, median, high = np.percentile(values, (10, 50, 90))
-        rows.append(
-            {
-                "method": name,
-                **facts,
-                "median ms": f"{median:.2f}",
-                "10-90 %": f"{low:.2f} - {high:.2f}",
-                "of a surgery step": f"{median / base:.2f}",
-            }
-        )
-    return rows
+def table(lines: list[dict]) -> list[dict[str, str]]:
+    """The lines as text."""
+    return [
+        {
+            "model": line["model"],
+            "batch": str(line["batch"]),
+            "method": line["method"],
+            "ms": f"{line['median_ms']:.4g}",
+            "10 to 90 %": f"{line['low_ms']:.4g} to {line['high_ms']:.4g}",
+            "surgery steps": f"{line['of_surgery']:.2f}" if "of_surgery" in line else "",
+            "retain-descent steps": f"{line['of_retain-descent']:.2f}"
+            if "of_retain-descent" in line
+            else "",
+            "of peak": f"{line['of_peak']:.0%}",
+            "GFLOP": f"{line['gflop']:.3g}",
+            "temporaries, MiB": f"{line['temporary_mib']:.0f}",
+            "compiled in, s": f"{line['compile_seconds']:.1f}",
+        }
+        for line in lines
+    ]
 
 
-def main(options: Options) -> list[dict[str, str]]:
-    """Prints the table and returns its rows."""
-    rows = []
-    for batch in options.batch:
-        times = measure(compile_steps(batch), options.rounds)
-        rows += summarise(times, batch=str(batch))
-    print_table(rows)
-    print(facts()["device"], facts()["versions"], sep="\n")
-    return rows
+def markdown(rows: list[dict[str, str]]) -> str:
+    """Rows of text as a table of Markdown."""
+    head = [" | ".join(rows[0]), " | ".join("---" for _ in rows[0])]
+    return "\n".join(f"| {line} |" for line in [*head, *(" | ".join(r.values()) for r in rows)])
+
+
+def about(**more: float | str) -> dict:
+    """Command, versions, hardware and what else is to be said of a run."""
+    return {**common.facts(), "devices": len(jax.devices()), **more}
+
+
+def save(folder: Path, name: str, lines: list[dict], rows: list[dict[str, str]], facts: dict):
+    """Writes NAME.json and NAME.md into the folder."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / f"{name}.json").write_text(json.dumps({"rows": lines, **facts}, indent=1) + "\n")
+    said = "\n".join(f"- {key}: `{value}`" for key, value in facts.items())
+    (folder / f"{name}.md").write_text(f"{markdown(rows)}\n\n{said}\n")
+
+
+def main(options: Options) -> list[dict]:
+    """Prints the table and returns its lines."""
+    names = problems.timed_methods()
+    methods = names if options.methods == "all" else tuple(options.methods.split(","))
+    peak = timing.matmul_peak()
+    lines: list[dict] = []
+    for name in options.models.split(","):
+        for batch in map(int, options.batch.split(",")):
+            lines += measure(name, batch, methods, options, peak)
+            common.console.print(f"{name}, batch {batch}: done")
+    common.print_table(table(lines))
+    facts = about(matmul_peak_gflops=round(max(peak, timing.matmul_peak()) / 1e9, 1))
+    print(*(f"{key}: {value}" for key, value in facts.items()), sep="\n")
+    if options.output:
+        save(options.output, "step_time", lines, table(lines), facts)
+        figures.step_times(options.output / "step_time.png", lines)
+    return lines
 
 
 if __name__ == "__main__":

@@ -1,91 +1,97 @@
-"""Step times beside PyTorch: the CelebA VAE, alternating, in one process.
+"""Step times beside PyTorch, of the same models, alternating in one process.
 
     pip install '.[bench]'
-    python -m benchmarks.versus_pytorch --batch 64
+    python -m benchmarks.versus_pytorch --output benchmarks/results
 
-The twin gets our weights, and both must agree on the loss and its gradient before
-anything is timed. Rounds alternate between the two libraries and all methods, so that
-drift of the machine hits all alike; every step is blocked on; compilation is not counted.
-Ours makes the unlearning step with its metrics, PyTorch what the method needs, eager.
+Each twin gets our weights, and both must agree on the loss and its gradient before anything
+is timed. Rounds alternate between the libraries and all methods, so that drift of the machine
+hits all alike; every step is blocked on; compilation is not counted. Ours makes the
+unlearning step with its metrics, PyTorch what the method needs: eager, and with its loss
+under `torch.compile`, which refuses second derivatives and so has no UNO.
 """
 
 import dataclasses
-import json
-import time
+import os
 from pathlib import Path
 
 import jax
-import jax.numpy as jnp
 import numpy as np
-import optax
 import tyro
 
-import uno_jax as uno
-from experiments.common import facts, print_table
-from uno_jax import foreign, models
+from benchmarks import problems, step_time, timing
+from experiments import common
+from uno_jax import foreign
 from uno_jax._extras import require
+
+MODELS = ("mnist_vae", "celeba_vae", "unet", "dit_small")
 
 
 @dataclasses.dataclass(frozen=True)
 class Options:
-    """Time the unlearning step of the CelebA VAE beside PyTorch's."""
+    """Time unlearning steps beside PyTorch's."""
 
+    models: str = ",".join(MODELS)
+    """Of mnist_vae, celeba_vae, unet and dit_small, with commas."""
     batch: int = 64
-    """Faces of each kind."""
-    rounds: int = 10
-    """Timed steps of each method and library."""
-    methods: tuple[str, ...] = ("retain-descent", "surgery", "uno")
-    """retain-descent, surgery or uno."""
-    channels: tuple[int, ...] = (32, 64, 128, 256, 512)
-    """Of the VAE's convolutions."""
-    latents: int = 512
-    """Dimension of its latent space."""
+    """Examples of each kind."""
+    rounds: int = 20
+    """Timed steps of each method and library, at most."""
+    seconds: float = 40.0
+    """After so many, no further round of a model is begun."""
+    methods: str = "retain-descent,surgery,uno"
+    """Of retain-descent, surgery and uno, with commas."""
+    compile: bool = True
+    """Whether PyTorch's compiler is tried too; it needs a C++ compiler."""
     output: Path | None = None
-    """A JSON file for the numbers."""
+    """A folder for versus_pytorch.json and .md."""
 
 
-def build(options: Options):
-    """Returns our variables and model, the twin, and two batches."""
+def make_twin(name: str, problem: problems.Problem):
+    """The twin of a problem, with its weights.
+
+    Raises:
+      ValueError: if there is none, or its arrays are not the same.
+    """
     torch = require("torch", "bench")
-    from benchmarks.torch_twins import conv_vae
+    from benchmarks.torch_twins import denoisers, vaes
 
-    model = models.ConvVAE(options.channels, options.latents)
-    images = np.random.default_rng(0).uniform(-1, 1, (2, options.batch, 64, 64, 3))
-    images = images.astype(np.float32)
-    variables = jax.jit(lambda key, x, z: model.init(key, x, z, train=True))(
-        jax.random.key(0), images[0, :2], jnp.zeros((2, options.latents))
-    )
     torch.manual_seed(0)
-    twin = conv_vae.ConvVAE(options.channels, options.latents)
-    entries = foreign.conv_vae(options.channels)
-    arrays = foreign.to_torch(variables, entries)
-    missing, unexpected = twin.load_state_dict(
-        {name: torch.tensor(np.ascontiguousarray(a)) for name, a in arrays.items()}, strict=False
+    if name not in MODELS:
+        raise ValueError(f"models: expected of {MODELS}, got {name!r}.")
+    if name in ("mnist_vae", "celeba_vae"):
+        twin = getattr(vaes, name)(problem.model)
+    else:
+        make = denoisers.unet if name == "unet" else denoisers.dit
+        twin = make(problem.model, problem.params)
+    variables = {"params": problem.params, "batch_stats": problem.model_state}
+    arrays = foreign.to_torch({k: v for k, v in variables.items() if v is not None}, twin.entries)
+    missing, unexpected = twin.module.load_state_dict(
+        {name: torch.tensor(np.array(array)) for name, array in arrays.items()}, strict=False
     )
     if unexpected or any("num_batches" not in name for name in missing):
         raise ValueError(f"twin: expected the same weights, got {missing} and {unexpected}.")
-    return model, variables, twin, images, entries
+    return twin
 
 
-def check(options: Options, model, variables, twin, images, entries) -> float:
-    """Returns how far the two gradients of the training loss are apart, relatively."""
-    import torch
+def check(problem: problems.Problem, twin, batch: dict) -> float:
+    """Returns how far the two gradients of the training loss are apart, relatively.
 
-    from benchmarks.torch_twins import conv_vae
-
+    Raises:
+      ValueError: if they are not those of one model.
+    """
     key = jax.random.key(7)
-    loss_fn = models.make_vae_loss(model)
-    (ours, _), gradient = jax.jit(jax.value_and_grad(loss_fn, has_aux=True))(
-        variables["params"], variables["batch_stats"], {"image": images[0]}, key
-    )
-    noise = np.array(jax.random.normal(key, (options.batch, options.latents)))
-    value = conv_vae.loss(
-        twin, torch.tensor(images[0].transpose(0, 3, 1, 2).copy()), torch.tensor(noise)
-    )
+
+    def loss_fn(params):
+        if problem.has_model_state:
+            return problem.loss_fn(params, problem.model_state, batch, key)[0]
+        return problem.loss_fn(params, batch, key)
+
+    ours, gradient = jax.jit(jax.value_and_grad(loss_fn))(problem.params)
+    value = twin.loss(twin.module, twin.tensors(batch), twin.our_draws(key, batch))
     value.backward()
-    expected = foreign.to_torch({"params": gradient}, entries)
-    pairs = [(expected[n], p.grad.numpy()) for n, p in twin.named_parameters()]
-    twin.zero_grad()
+    expected = foreign.to_torch({"params": gradient}, twin.entries)
+    pairs = [(expected[n], p.grad.numpy()) for n, p in twin.module.named_parameters()]
+    twin.module.zero_grad()
     apart = np.sqrt(sum(np.sum((a - b) ** 2) for a, b in pairs))
     apart /= np.sqrt(sum(np.sum(b**2) for _, b in pairs))
     if not (np.isclose(ours, value.item(), rtol=1e-4) and apart < 1e-3):
@@ -96,70 +102,79 @@ def check(options: Options, model, variables, twin, images, entries) -> float:
     return float(apart)
 
 
-def compile_step(method: str, model, variables, images):
-    """Our step as a function without arguments."""
-    tx = uno.methods.get_method(method).build(optax.adam(1e-3), weight=1e3)
-    state = uno.create_state(
-        variables["params"], tx, jax.random.key(0), model_state=variables["batch_stats"]
+def programs_of(problem, twin, options: Options) -> dict:
+    """A function without arguments for each method and library."""
+    import torch
+
+    from benchmarks.torch_twins import steps
+
+    batches = problem.batches(options.batch)
+    tensors = [twin.tensors(batch) for batch in batches]
+    compiled = None
+    if options.compile:
+        compiled = torch.compile(lambda batch, draws: twin.loss(twin.module, batch, draws))
+    found = {}
+    for method in options.methods.split(","):
+        step, state = problems.make_step(problem, method)
+        found[method, "jax"] = timing.compile_program(step, state, *batches).run
+        eager = steps.make_step(twin, method, weight=problem.weight)
+        found[method, "torch"] = lambda step=eager: step(*tensors)
+        if compiled and method not in steps.SECOND_ORDER:
+            step = steps.make_step(twin, method, weight=problem.weight, wrap=lambda _: compiled)
+            found[method, "torch.compile"] = lambda step=step: step(*tensors)
+    return found
+
+
+def measure(name: str, options: Options) -> list[dict]:
+    """Returns a line per method and library of one model."""
+    problem = problems.get_problem(name)
+    twin = make_twin(name, problem)
+    apart = check(problem, twin, problem.batches(options.batch)[0])
+    times = timing.interleaved(
+        programs_of(problem, twin, options), rounds=options.rounds, seconds=options.seconds
     )
-    batches = [{"image": jnp.asarray(part)} for part in images]
-    loss_fn = models.make_vae_loss(model)
-    if method == "retain-descent":
-        step = uno.make_training_step(loss_fn, tx, has_model_state=True)
-        arguments = (state, batches[0])
-    else:
-        step = uno.make_unlearning_step(loss_fn, tx, has_model_state=True)
-        arguments = (state, *batches)
-    compiled = jax.jit(step).lower(*arguments).compile()
-    return lambda: jax.block_until_ready(compiled(*arguments))
+    return [
+        {
+            "model": name,
+            "batch": options.batch,
+            "method": method,
+            "library": library,
+            **timing.spread(own),
+            "jax_over_this": timing.spread(times[method, "jax"] / own)["median_ms"],
+            "gradients_apart": apart,
+        }
+        for (method, library), own in times.items()
+    ]
+
+
+def table(lines: list[dict]) -> list[dict[str, str]]:
+    """A row per model and method, the libraries side by side."""
+    rows: dict[tuple, dict[str, str]] = {}
+    for line in lines:
+        row = rows.setdefault(
+            (line["model"], line["method"]), {"model": line["model"], "method": line["method"]}
+        )
+        row[f"{line['library']}, ms"] = f"{line['median_ms']:.4g}"
+        if line["library"] != "jax":
+            row[f"jax / {line['library']}"] = f"{line['jax_over_this']:.2f}"
+    columns = list(dict.fromkeys(key for row in rows.values() for key in row))
+    return [{key: row.get(key, "") for key in columns} for row in rows.values()]
 
 
 def main(options: Options) -> list[dict]:
-    """Prints the table and returns its rows."""
-    model, variables, twin, images, entries = build(options)
-    import torch
-
-    from benchmarks.torch_twins import conv_vae
-
-    apart = check(options, model, variables, twin, images, entries)
-    pictures = [torch.tensor(part.transpose(0, 3, 1, 2).copy()) for part in images]
-    steps = {}
-    for method in options.methods:
-        steps[method, "jax"] = compile_step(method, model, variables, images)
-        eager = conv_vae.make_step(twin, method)
-        steps[method, "torch"] = lambda eager=eager: eager(*pictures)
-    times: dict = {name: [] for name in steps}
-    for number in range(options.rounds + 1):
-        for name, step in steps.items():
-            start = time.perf_counter()
-            step()
-            if number:
-                times[name].append(1e3 * (time.perf_counter() - start))
-    rows = []
-    for method in options.methods:
-        ours, theirs = times[method, "jax"], times[method, "torch"]
-        rows.append(
-            {
-                "method": method,
-                "jax ms": float(np.median(ours)),
-                "jax fastest": min(ours),
-                "torch ms": float(np.median(theirs)),
-                "torch fastest": min(theirs),
-                "ratio": float(np.median(ours) / np.median(theirs)),
-                "ratio of fastest": min(ours) / min(theirs),
-            }
-        )
-    print_table([{k: v if k == "method" else f"{v:.2f}" for k, v in r.items()} for r in rows])
-    about = {**facts(), "torch": torch.__version__, "torch threads": torch.get_num_threads()}
-    print(
-        f"gradients {apart:.1e} apart; {about['device']}; {about['versions']}; torch "
-        f"{about['torch']}, {about['torch threads']} threads"
-    )
+    """Prints the table and returns its lines."""
+    torch = require("torch", "bench")
+    lines: list[dict] = []
+    for name in options.models.split(","):
+        lines += measure(name, options)
+        common.console.print(f"{name}: done")
+    common.print_table(table(lines))
+    facts = step_time.about(torch=torch.__version__, torch_threads=torch.get_num_threads())
+    facts["cores"] = os.cpu_count()
+    print(*(f"{key}: {value}" for key, value in facts.items()), sep="\n")
     if options.output:
-        result = {"rows": rows, "batch": options.batch, "gradients apart": apart, **about}
-        options.output.parent.mkdir(parents=True, exist_ok=True)
-        options.output.write_text(json.dumps(result, indent=2) + "\n")
-    return rows
+        step_time.save(options.output, "versus_pytorch", lines, table(lines), facts)
+    return lines
 
 
 if __name__ == "__main__":

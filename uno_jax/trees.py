@@ -185,12 +185,23 @@ def dot(a: PyTree, b: PyTree) -> jax.Array:
     Returns:
       A scalar, float32 (float64 if a leaf is float64); 0 for an empty tree.
     """
-    products = optax.tree.mul(widen(a), widen(b))
-    return jnp.asarray(optax.tree.sum(products), jnp.result_type(jnp.float32, *_dtypes(products)))
+    return _total(jax.tree.map(lambda x, y: jnp.sum(_wide(x) * _wide(y)), a, b))
 
 
-def _dtypes(tree: PyTree) -> list:
-    return [leaf.dtype for leaf in jax.tree.leaves(tree)]
+def _total(scalars: PyTree) -> jax.Array:
+    """The sum of a tree of scalars; 0 for an empty one."""
+    leaves = jax.tree.leaves(scalars)
+    return _once(jnp.sum(jnp.stack(leaves))) if leaves else jnp.zeros((), jnp.float32)
+
+
+def _once(scalar: jax.Array) -> jax.Array:
+    """The same finite scalar, computed once.
+
+    XLA would copy a sum over all leaves into each leaf's operations that use it, and with
+    its own time the compiler's would grow with the square of the number of leaves. It does not
+    copy what it holds for expensive, as a remainder: here that of a division by infinity.
+    """
+    return jax.lax.rem(scalar, jnp.full_like(scalar, jnp.inf))
 
 
 class Direction(NamedTuple):
@@ -221,14 +232,14 @@ def direction(tree: PyTree) -> Direction:
     leaves = [leaf for leaf in jax.tree.leaves(wide) if leaf.size]
     if not leaves:
         return Direction(wide, jnp.zeros((), jnp.float32))
-    largest = jnp.stack([jnp.max(jnp.abs(leaf)) for leaf in leaves]).max()
+    largest = _once(jnp.stack([jnp.max(jnp.abs(leaf)) for leaf in leaves]).max())
     # Below the smallest normal number nothing can be divided out; such a tree is zero.
     nonzero = largest >= jnp.finfo(largest.dtype).tiny
     scale = jnp.where(nonzero, largest, 1.0)
-    scaled = jax.tree.map(lambda leaf: jnp.where(nonzero, leaf / scale, 0.0), wide)
-    length = jnp.sqrt(dot(scaled, scaled))
+    squares = jax.tree.map(lambda leaf: jnp.sum((leaf / scale) ** 2), wide)
+    length = jnp.where(nonzero, jnp.sqrt(_total(squares)), 0.0)
     safe_length = jnp.where(nonzero, length, 1.0)
-    unit = jax.tree.map(lambda leaf: leaf / safe_length, scaled)
+    unit = jax.tree.map(lambda leaf: jnp.where(nonzero, leaf / scale / safe_length, 0.0), wide)
     return Direction(unit, length * scale)
 
 

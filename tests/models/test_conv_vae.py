@@ -15,7 +15,9 @@ def build(**changes):
     model = models.ConvVAE(**SMALL | changes)
     shape = (3, model.side, model.side, 3)
     images = jax.random.uniform(jax.random.key(1), shape, minval=-1)
-    variables = model.init(jax.random.key(0), images, jnp.zeros((3, model.latents)), train=True)
+    variables = jax.jit(lambda key, x, z: model.init(key, x, z, train=True))(
+        jax.random.key(0), images, jnp.zeros((3, model.latents))
+    )
     return model, variables, images
 
 
@@ -49,11 +51,12 @@ def test_the_loss_is_squared_error_and_kl():
     model, variables, images = build()
     params, stats = variables["params"], variables["batch_stats"]
     key = jax.random.key(2)
-    loss, _ = models.make_vae_loss(model, norm="running")(params, stats, {"image": images}, key)
+    loss_fn = jax.jit(models.make_vae_loss(model, norm="running"))
+    loss, _ = loss_fn(params, stats, {"image": images}, key)
     noise = jax.random.normal(key, (3, 6))
-    mean, log_variance = model.apply(variables, images, method="encode")
+    mean, log_variance = jax.jit(lambda v, x: model.apply(v, x, method="encode"))(variables, images)
     latents = mean + jnp.exp(0.5 * log_variance) * noise
-    pictures = models.decode(model, params, stats, latents)
+    pictures = jax.jit(lambda z: models.decode(model, params, stats, z))(latents)
     assert pictures.shape == images.shape
     assert np.abs(pictures).max() <= 1
     error = np.sum((np.asarray(pictures) - np.asarray(images)) ** 2)
@@ -84,14 +87,16 @@ def test_every_form_of_the_layers_gives_the_same_loss_gradient_and_product():
 def test_features_and_the_rest_of_the_decoder_are_the_decoder():
     model, variables, _ = build()
     z = jax.random.normal(jax.random.key(3), (5, 6))
-    whole = model.apply(variables, z, method="decode")
+    whole = jax.jit(lambda z: model.apply(variables, z, method="decode"))(z)
     for depth in range(4):
-        features = model.apply(variables, z, depth, method="features")
-        drawn = model.apply(
-            variables,
-            features,
-            method=lambda m, x, d=depth: m.decoder.draw(x, train=False, depth=d),
-        )
+
+        @jax.jit
+        def drawn_from(z, d=depth):
+            features = model.apply(variables, z, d, method="features")
+            rest = lambda m, x: m.decoder.draw(x, train=False, depth=d)  # noqa: E731
+            return model.apply(variables, features, method=rest)
+
+        drawn = drawn_from(z)
         np.testing.assert_allclose(drawn, whole, rtol=1e-5, atol=1e-6)
 
 
@@ -102,7 +107,7 @@ def test_bfloat16_convolutions_keep_float32_parameters_and_loss():
     )
     exact = build()[0]
     losses = [
-        models.make_vae_loss(m)(
+        jax.jit(models.make_vae_loss(m))(
             variables["params"], variables["batch_stats"], {"image": images}, jax.random.key(0)
         )[0]
         for m in (model, exact)

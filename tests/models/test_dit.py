@@ -39,21 +39,22 @@ def test_published_sizes_have_the_published_parameters(name, millions):
 
 def test_it_starts_at_zero_with_identity_blocks():
     model = tiny()
-    params = model.init(jax.random.key(1), IMAGES, TIMES, LABELS)
-    np.testing.assert_array_equal(model.apply(params, IMAGES, TIMES, LABELS), 0)
+    params = compiled(model.init, jax.random.key(1), *INPUTS)
+    np.testing.assert_array_equal(compiled(model.apply, params, *INPUTS), 0)
     block = models.DiTBlock(16, 2)
     x, condition = jnp.ones((2, 6, 16)), jnp.ones((2, 16))
-    params = block.init(jax.random.key(0), x, condition)
-    np.testing.assert_array_equal(block.apply(params, x, condition), x)
+    params = compiled(block.init, jax.random.key(0), x, condition)
+    np.testing.assert_array_equal(compiled(block.apply, params, x, condition), x)
 
 
 def test_patches_come_back_where_they_were():
     """With an output layer that copies, each token draws its own patch."""
     model = tiny(depth=0, width=32, mlp_ratio=1.0)
     params = perturbed(model, *INPUTS)
-    moved = model.apply({"params": params}, IMAGES, TIMES, LABELS)
+    apply = jax.jit(model.apply)
+    moved = apply({"params": params}, IMAGES, TIMES, LABELS)
     changed = IMAGES.at[0, 4:8, 8:12].add(1.0)
-    again = model.apply({"params": params}, changed, TIMES, LABELS)
+    again = apply({"params": params}, changed, TIMES, LABELS)
     different = np.argwhere(np.abs(moved - again) > 1e-6)
     assert {tuple(row[:1]) for row in different} == {(0,)}
     assert different[:, 1].min() == 4 and different[:, 1].max() == 7

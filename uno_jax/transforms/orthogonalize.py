@@ -8,8 +8,7 @@ import jax.numpy as jnp
 import optax
 
 from uno_jax import trees
-
-HESSIANS = ("exact",)
+from uno_jax.transforms.products import HESSIANS
 
 
 class OrthogonalizeState(NamedTuple):
@@ -32,11 +31,6 @@ def _inverse(norm):
     return jnp.where(norm > 0, 1.0 / jnp.where(norm > 0, norm, 1.0), 0.0)
 
 
-def _product(grad_fn, params, vector):
-    """The Hessian of `grad_fn`'s loss times `vector`, forward over reverse."""
-    return jax.jvp(grad_fn, (params,), (trees.cast_like(vector, params),))[1]
-
-
 def orthogonalize(
     weight: optax.ScalarOrSchedule = 1e3, *, hessian: str = "exact"
 ) -> optax.GradientTransformationExtraArgs:
@@ -52,13 +46,19 @@ def orthogonalize(
       v_f = \frac{2c}{|g_f|} (\hat g_r - c\, \hat g_f).
 
     Cost per step: one retain and one forget gradient and one Hessian-vector
-    product of each loss, forward over reverse.
+    product of each loss, that is up to three times that of the gradients alone.
+    `hessian="finite-difference"` makes it twice, without more memory, and
+    `alternate(orthogonalize(16 * w), *15 * [optax.identity()])` spreads it over 16
+    steps ("lazy regularisation"); `python -m benchmarks.hessians` measures both.
 
     Args:
       weight: :math:`w \ge 0`, or a schedule from the update count to it. In
         units of the loss, since the cosine has none: for a loss summed over the
         batch it is set against that sum.
-      hessian: how the products are taken; `"exact"` is the only choice so far.
+      hessian: how the products are taken. `"exact"`: forward over reverse.
+        `"finite-difference"`: one more gradient each, for smooth networks with
+        float32 parameters, there off by some thousandths of the penalty's gradient;
+        not for ReLU with batch norm, where it is off by half.
 
     Returns:
       An Optax transformation whose `update(updates, state, params, *,
@@ -81,9 +81,9 @@ def orthogonalize(
       ==============================  =========================================
 
     Raises:
-      ValueError: for an unknown `hessian` or a negative `weight`; in `update`,
-        if `params` is missing or a gradient function returns another structure
-        or other shapes than `updates`.
+      ValueError: for an unknown `hessian` or a negative `weight`; in `update`, if
+        `params` is missing or a gradient function returns another structure or
+        other shapes than `updates`.
 
     Examples:
       >>> import jax, jax.numpy as jnp, optax
@@ -101,10 +101,12 @@ def orthogonalize(
 
     References:
       Mandal and Gottwald, UNO: Unlearning via Orthogonalization in Generative
-      models, arXiv 2506.04712.
+      models, arXiv 2506.04712. Lazy regularisation: Karras et al., Analyzing and
+      improving the image quality of StyleGAN, arXiv 1912.04958.
     """
     if hessian not in HESSIANS:
-        raise ValueError(f"hessian: expected one of {HESSIANS}, got {hessian!r}.")
+        raise ValueError(f"hessian: expected one of {sorted(HESSIANS)}, got {hessian!r}.")
+    product = HESSIANS[hessian]
     if isinstance(weight, (int, float)) and not weight >= 0:
         raise ValueError(f"weight: expected a number of at least 0 or a schedule, got {weight}.")
 
@@ -140,9 +142,9 @@ def orthogonalize(
         # them: a vector of order one survives the cast to a bfloat16 leaf.
         penalty = trees.combine(
             2 * cosine * _inverse(retain_norm),
-            trees.restrict(_product(retain_grad_fn, params, retain_vector), updates),
+            trees.restrict(product(retain_grad_fn, params, retain_vector), updates),
             2 * cosine * _inverse(forget_norm),
-            trees.restrict(_product(forget_grad_fn, params, forget_vector), updates),
+            trees.restrict(product(forget_grad_fn, params, forget_vector), updates),
         )
         trees.check_same_structure(
             penalty, updates, tree_name="retain_grad_fn(params)", reference_name="updates"

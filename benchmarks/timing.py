@@ -1,0 +1,100 @@
+"""Compiled programs, timed in turn."""
+
+import time
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+
+class Program(NamedTuple):
+    """A compiled program and its arguments.
+
+    Attributes:
+      run: a function without arguments that returns when the result is there.
+      compile_seconds: what lowering and compilation took, without any cache.
+      flops: of one run, as counted before XLA's passes rewrite the products.
+      temporary_bytes: the compiler's plan, beside arguments and results.
+      resident_bytes: arguments and results.
+    """
+
+    run: Callable[[], Any]
+    compile_seconds: float
+    flops: float
+    temporary_bytes: int
+    resident_bytes: int
+
+
+def compile_program(function: Callable, *arguments: Any) -> Program:
+    """Compiles a function for its arguments, past every cache."""
+    caching = jax.config.jax_enable_compilation_cache
+    jax.config.update("jax_enable_compilation_cache", False)
+    try:
+        start = time.perf_counter()
+        lowered = jax.jit(function).lower(*arguments)
+        compiled = lowered.compile()
+        seconds = time.perf_counter() - start
+    finally:
+        jax.config.update("jax_enable_compilation_cache", caching)
+    memory = compiled.memory_analysis()
+    return Program(
+        run=lambda: jax.block_until_ready(compiled(*arguments)),
+        compile_seconds=seconds,
+        flops=float((lowered.cost_analysis() or {}).get("flops", np.nan)),
+        temporary_bytes=memory.temp_size_in_bytes,
+        resident_bytes=memory.argument_size_in_bytes + memory.output_size_in_bytes,
+    )
+
+
+def interleaved(
+    programs: Mapping[Any, Callable[[], Any]], *, rounds: int, seconds: float = float("inf")
+) -> dict[Any, np.ndarray]:
+    """Times every program once per round, so that drift of the machine hits all alike.
+
+    Args:
+      programs: functions that block until their result is there.
+      rounds: at most so many, after one that is not counted.
+      seconds: no further round is begun after so many, once there are three.
+
+    Returns:
+      Milliseconds of each, (rounds,).
+    """
+    times: dict[Any, list[float]] = {name: [] for name in programs}
+    for run in programs.values():
+        run()
+    begin = time.perf_counter()
+    for number in range(rounds):
+        if number >= 3 and time.perf_counter() - begin > seconds:
+            break
+        for name, run in programs.items():
+            start = time.perf_counter()
+            run()
+            times[name].append(1e3 * (time.perf_counter() - start))
+    return {name: np.array(values) for name, values in times.items()}
+
+
+def spread(times: np.ndarray) -> dict[str, float]:
+    """Median and the 10 and 90 per cent points, in milliseconds, and how many there were."""
+    low, median, high = np.percentile(times, (10, 50, 90))
+    return {
+        "median_ms": float(median),
+        "low_ms": float(low),
+        "high_ms": float(high),
+        "fastest_ms": float(times.min()),
+        "rounds": len(times),
+    }
+
+
+def matmul_peak(side: int = 2048, repeats: int = 5) -> float:
+    """The machine's best at a square float32 product, in FLOP/s."""
+    a = jnp.ones((side, side), jnp.float32)
+    product = jax.jit(jnp.matmul)
+    jax.block_until_ready(product(a, a))
+    best = float("inf")
+    for _ in range(repeats):
+        start = time.perf_counter()
+        jax.block_until_ready(product(a, a))
+        best = min(best, time.perf_counter() - start)
+    return 2 * side**3 / best

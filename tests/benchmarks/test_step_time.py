@@ -1,0 +1,99 @@
+"""The benchmarks on small programs: ratios, never absolute times."""
+
+import json
+
+import jax
+import numpy as np
+import pytest
+
+from benchmarks import growth, hessians, problems, step_time, timing
+from tests.transforms.problems import mlp_batch, mlp_loss, mlp_params
+
+
+@pytest.fixture
+def optimised():
+    """As users compile: the other tests leave most of XLA's passes out."""
+    before = jax.config.values["jax_disable_most_optimizations"]
+    jax.config.update("jax_disable_most_optimizations", False)
+    yield
+    jax.config.update("jax_disable_most_optimizations", before)
+
+
+def small():
+    """Of plain arrays: quick to compile."""
+    sizes = (3, 8, 2)
+
+    def batches(size):
+        return tuple(
+            dict(zip("xy", mlp_batch(seed, size, sizes), strict=True)) for seed in range(2)
+        )
+
+    return problems.Problem(
+        model=None,
+        loss_fn=lambda params, batch, key: mlp_loss(params, (batch["x"], batch["y"])),
+        params=mlp_params(0, sizes),
+        model_state=None,
+        batches=batches,
+        weight=1.0,
+    )
+
+
+def test_uno_costs_what_it_should_in_surgery_steps(optimised, tmp_path):
+    options = step_time.Options(
+        models="mnist_vae", methods="retain-descent,surgery,uno", batch="64", rounds=15,
+        output=tmp_path,
+    )  # fmt: skip
+    lines = {line["method"]: line for line in step_time.main(options)}
+    # By counting products 1/2, 1 and up to 3.
+    assert 0.25 < lines["retain-descent"]["of_surgery"] < 0.85
+    assert lines["surgery"]["of_surgery"] == 1
+    assert 1.2 < lines["uno"]["of_surgery"] < 4
+    assert lines["uno"]["gflop"] > 1.5 * lines["surgery"]["gflop"] > 0
+    assert lines["surgery"]["of_retain-descent"] > 1.2
+    for line in lines.values():
+        assert line["low_ms"] <= line["median_ms"] <= line["high_ms"] and line["rounds"] >= 3
+        assert line["temporary_mib"] > 0 and line["compile_seconds"] > 0 and 0 < line["of_peak"] < 2
+    saved = json.loads((tmp_path / "step_time.json").read_text())
+    assert saved["rows"] == list(lines.values()) and saved["matmul_peak_gflops"] > 0
+    assert (tmp_path / "step_time.png").read_bytes()[:4] == b"\x89PNG"
+    assert "| mnist_vae | 64 | uno |" in (tmp_path / "step_time.md").read_text()
+
+
+def test_every_way_to_take_products_is_timed_and_compared(monkeypatch):
+    monkeypatch.setitem(problems.PROBLEMS, "small", small)
+    options = hessians.Options(models="small", batch=16, train_steps=2, rounds=3)
+    lines = {line["hessian"]: line for line in hessians.main(options)}
+    assert set(hessians.WAYS) <= set(lines)
+    assert lines["exact"]["error"] == 0 and lines["exact"]["cosine"] == 1
+    assert lines["1/2 of the batch"]["error"] > 0 and lines["1/2 of the batch"]["cosine"] < 1
+    lazy = lines["exact, every 16th step"]
+    assert lazy["median_ms"] > 0 and "error" not in lazy
+
+
+def test_growth_is_fitted_over_widths_and_batches(tmp_path):
+    options = growth.Options(
+        parameters=(1e4, 2e4), batch=(4,), methods=("surgery",), rounds=3, output=tmp_path
+    )
+    lines = growth.main(options)
+    assert [line["along"] for line in lines] == ["parameters", "parameters", "batch"]
+    # 6 and 13 hidden units, and the published 400.
+    assert [line["parameters"] for line in lines] == [
+        problems.mnist_vae(hidden).parameters for hidden in (6, 13, 400)
+    ]
+    assert (tmp_path / "growth.png").exists()
+
+
+def test_rounds_go_round_and_stop_in_time():
+    order = []
+    runs = {name: lambda name=name: order.append(name) for name in "ab"}
+    times = timing.interleaved(runs, rounds=5, seconds=0.0)
+    assert order == list("ab" * 4) and {len(own) for own in times.values()} == {3}
+    assert timing.spread(np.array([1.0, 2.0, 3.0]))["median_ms"] == 2.0
+
+
+def test_unknown_names_are_said():
+    with pytest.raises(ValueError, match="models: expected of .*got 'gan'"):
+        problems.get_problem("gan")
+    with pytest.raises(ValueError, match="mnist_vae: expected float32 without remat, got"):
+        problems.get_problem("mnist_vae", remat=True)
+    assert "uno" in problems.timed_methods() and "redirect" not in problems.timed_methods()
