@@ -103,7 +103,7 @@ def main(options: Options) -> list[dict]:
     common.print_table(rows)
     facts = step_time.about()
     if options.output:
-        step_time.save(options.output, "growth", lines, rows, facts)
+        step_time.save(options.output, "growth", lines, rows, facts=facts)
         figures.growth(options.output / "growth.png", panels)
     return lines
 

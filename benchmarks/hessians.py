@@ -175,7 +175,7 @@ def main(options: Options) -> list[dict]:
     ]
     common.print_table(rows)
     if options.output:
-        step_time.save(options.output, "hessians", lines, rows, step_time.about())
+        step_time.save(options.output, "hessians", lines, rows, facts=step_time.about())
     return lines
 
 

@@ -62,8 +62,8 @@ def dit_small(**changes: Any) -> Problem:
 
 
 def dit_s(**changes: Any) -> Problem:
-    """DiT-S/4 as published, on latents of 32x32x4."""
-    return published("S/4", **changes)
+    """DiT-S/8 as published, on latents of 32x32x4."""
+    return published("S/8", **changes)
 
 
 def published(size: str, **options: Any) -> Problem:

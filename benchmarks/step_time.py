@@ -97,6 +97,20 @@ def table(lines: list[dict]) -> list[dict[str, str]]:
     ]
 
 
+def overview(lines: list[dict]) -> list[dict[str, str]]:
+    """A row per method: its step in surgery steps, a column per model and batch size."""
+    rows: dict[str, dict[str, str]] = {}
+    for line in lines:
+        row = rows.setdefault(line["method"], {"method": line["method"]})
+        ratio = line.get("of_surgery")
+        row[f"{line['model']}, {line['batch']}"] = "" if ratio is None else f"{ratio:.2f}"
+    first = rows.setdefault("surgery", {"method": "surgery"})
+    for line in lines:
+        if line["method"] == "surgery":
+            first[f"{line['model']}, {line['batch']}"] = f"1 ({line['median_ms']:.3g} ms)"
+    return list(rows.values())
+
+
 def markdown(rows: list[dict[str, str]]) -> str:
     """Rows of text as a table of Markdown."""
     head = [" | ".join(rows[0]), " | ".join("---" for _ in rows[0])]
@@ -108,12 +122,13 @@ def about(**more: float | str) -> dict:
     return {**common.facts(), "devices": len(jax.devices()), **more}
 
 
-def save(folder: Path, name: str, lines: list[dict], rows: list[dict[str, str]], facts: dict):
-    """Writes NAME.json and NAME.md into the folder."""
+def save(folder: Path, name: str, lines: list[dict], *tables: list[dict[str, str]], facts: dict):
+    """Writes NAME.json, of all lines, and NAME.md, of the tables, into the folder."""
     folder.mkdir(parents=True, exist_ok=True)
     (folder / f"{name}.json").write_text(json.dumps({"rows": lines, **facts}, indent=1) + "\n")
     said = "\n".join(f"- {key}: `{value}`" for key, value in facts.items())
-    (folder / f"{name}.md").write_text(f"{markdown(rows)}\n\n{said}\n")
+    text = "\n\n".join(map(markdown, tables))
+    (folder / f"{name}.md").write_text(f"{text}\n\n{said}\n")
 
 
 def main(options: Options) -> list[dict]:
@@ -130,7 +145,7 @@ def main(options: Options) -> list[dict]:
     facts = about(matmul_peak_gflops=round(max(peak, timing.matmul_peak()) / 1e9, 1))
     print(*(f"{key}: {value}" for key, value in facts.items()), sep="\n")
     if options.output:
-        save(options.output, "step_time", lines, table(lines), facts)
+        save(options.output, "step_time", lines, overview(lines), table(lines), facts=facts)
         figures.step_times(options.output / "step_time.png", lines)
     return lines
 

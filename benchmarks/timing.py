@@ -56,7 +56,7 @@ def interleaved(
     Args:
       programs: functions that block until their result is there.
       rounds: at most so many, after one that is not counted.
-      seconds: no further round is begun after so many, once there are three.
+      seconds: no further round is begun after so many, once there are two.
 
     Returns:
       Milliseconds of each, (rounds,).
@@ -66,7 +66,7 @@ def interleaved(
         run()
     begin = time.perf_counter()
     for number in range(rounds):
-        if number >= 3 and time.perf_counter() - begin > seconds:
+        if number >= 2 and time.perf_counter() - begin > seconds:
             break
         for name, run in programs.items():
             start = time.perf_counter()

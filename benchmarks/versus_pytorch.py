@@ -173,7 +173,7 @@ def main(options: Options) -> list[dict]:
     facts["cores"] = os.cpu_count()
     print(*(f"{key}: {value}" for key, value in facts.items()), sep="\n")
     if options.output:
-        step_time.save(options.output, "versus_pytorch", lines, table(lines), facts)
+        step_time.save(options.output, "versus_pytorch", lines, table(lines), facts=facts)
     return lines
 
 

@@ -119,7 +119,7 @@ def main(options: Options) -> list[dict]:
     common.print_table(rows)
     if options.output:
         facts = step_time.about(torch=importlib.metadata.version("torch"))
-        step_time.save(options.output, "whole_job", lines, rows, facts)
+        step_time.save(options.output, "whole_job", lines, rows, facts=facts)
     return lines
 
 

@@ -4,14 +4,20 @@ from uno_jax._extras import require
 
 require("scipy", "experiments")
 
+from uno_jax.metrics.coverage import Coverage, coverage  # noqa: E402
 from uno_jax.metrics.frechet import frechet_distance  # noqa: E402
 from uno_jax.metrics.inception import inception_features, inception_shapes  # noqa: E402
 from uno_jax.metrics.judges import accuracy, forgotten_fraction, predict  # noqa: E402
+from uno_jax.metrics.membership import Attack, attack  # noqa: E402
 from uno_jax.metrics.proportions import Proportion, proportion  # noqa: E402
 
 __all__ = [
+    "Attack",
+    "Coverage",
     "Proportion",
     "accuracy",
+    "attack",
+    "coverage",
     "forgotten_fraction",
     "frechet_distance",
     "inception_features",
