@@ -15,7 +15,8 @@ class Program(NamedTuple):
     Attributes:
       run: a function without arguments that returns when the result is there.
       compile_seconds: what lowering and compilation took, without any cache.
-      flops: of one run, as counted before XLA's passes rewrite the products.
+      flops: of one run, by XLA's count behind its passes: what two parts of a program have
+        in common counts once.
       temporary_bytes: the compiler's plan, beside arguments and results.
       resident_bytes: arguments and results.
     """
@@ -33,8 +34,7 @@ def compile_program(function: Callable, *arguments: Any) -> Program:
     jax.config.update("jax_enable_compilation_cache", False)
     try:
         start = time.perf_counter()
-        lowered = jax.jit(function).lower(*arguments)
-        compiled = lowered.compile()
+        compiled = jax.jit(function).lower(*arguments).compile()
         seconds = time.perf_counter() - start
     finally:
         jax.config.update("jax_enable_compilation_cache", caching)
@@ -42,7 +42,7 @@ def compile_program(function: Callable, *arguments: Any) -> Program:
     return Program(
         run=lambda: jax.block_until_ready(compiled(*arguments)),
         compile_seconds=seconds,
-        flops=float((lowered.cost_analysis() or {}).get("flops", np.nan)),
+        flops=float((compiled.cost_analysis() or {}).get("flops", np.nan)),
         temporary_bytes=memory.temp_size_in_bytes,
         resident_bytes=memory.argument_size_in_bytes + memory.output_size_in_bytes,
     )
