@@ -79,7 +79,7 @@ class Options:
     weight: float | None = None
     """w of UNO: 0.01; imagenet: 0.02."""
     learning_rate: float | None = None
-    """Of Adam in unlearning: `RATES`, else 1e-3; imagenet: 1e-4."""
+    """Of Adam in unlearning: 1e-3; imagenet: 1e-4."""
     batch_size: int | None = None
     """Examples per batch, of each kind: 64; imagenet: 10."""
     trainable: str = ""
@@ -97,7 +97,7 @@ class Options:
     """Unconditional samples."""
     sampler: Literal["dpm", "ddim", "ddpm"] = "dpm"
     """Sampler of the evaluation."""
-    sampling_steps: int = 12
+    sampling_steps: int = 20
     """Its steps."""
     guidance: float = 2.0
     """Scale of classifier-free guidance; the unguided model is evaluated too."""
@@ -117,8 +117,8 @@ class Options:
 
 DEFAULTS = {
     "mnist": {
-        "forget": 1, "exchange": 7, "weight": 0.01, "batch_size": 64, "decay": True,
-        "replay": 64,
+        "forget": 1, "exchange": 7, "weight": 0.01, "learning_rate": 1e-3, "batch_size": 64,
+        "decay": True, "replay": 64,
     },
     "imagenet": {
         "forget": 207, "exchange": 208, "weight": 0.02, "learning_rate": 1e-4, "batch_size": 10,
@@ -126,13 +126,6 @@ DEFAULTS = {
     },
 }  # fmt: skip
 TRAIN_STEPS = {"dit": 6000, "unet": 1500}
-RATE = 1e-3
-RATES = {
-    "surgery": 1e-4, "surgery-ascent": 1e-4, "surgery-descent": 1e-4, "ascent": 1e-4,
-    "ascent-descent": 1e-4, "orthogonal-ascent": 1e-4, "salun": 1e-4, "uno-s": 3e-4,
-    "esd-x": 2e-4, "esd-u": 2e-4, "salun-relabel": 5e-4,
-}  # fmt: skip
-"""Learning rates of methods that harm the other labels at `RATE`."""
 
 
 def resolve(options: Options) -> Options:
@@ -164,7 +157,6 @@ def protocol(options: Options, name: str) -> tuple[uno.methods.Method, dit_metho
     fields = {field.name for field in dataclasses.fields(dit_methods.Protocol)}
     chosen = {k: v for k, v in vars(options).items() if k in fields - {"exchange"}}
     row = uno.methods.get_method("retain-descent" if name == CONTROL else name)
-    chosen["learning_rate"] = options.learning_rate or RATES.get(name, RATE)
     decay_steps = options.steps if options.decay else 0
     return row, dit_methods.Protocol(**chosen, decay_steps=decay_steps, exchange=name != CONTROL)
 

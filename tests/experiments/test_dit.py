@@ -185,15 +185,6 @@ def test_the_published_setting_is_what_the_preset_gives():
     assert (how.replay, how.decay_steps) == (0, 0)
 
 
-def test_each_method_has_its_own_learning_rate_unless_one_is_given():
-    options = dit.resolve(dit.Options())
-    rates = {name: dit.protocol(options, name)[1].learning_rate for name in options.method}
-    assert rates["redirect-adam"] == rates["retain-only"] == 1e-3 and rates["ascent"] == 1e-4
-    given = dataclasses.replace(options, learning_rate=3e-5)
-    assert {dit.protocol(given, name)[1].learning_rate for name in rates} == {3e-5}
-    assert set(dit.RATES) <= set(uno.methods.METHODS)
-
-
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory):
     options = dit.Options(

@@ -56,9 +56,10 @@ def orthogonalize(
         units of the loss, since the cosine has none: for a loss summed over the
         batch it is set against that sum.
       hessian: how the products are taken. `"exact"`: forward over reverse.
-        `"finite-difference"`: one more gradient each, for smooth networks with
-        float32 parameters, there off by some thousandths of the penalty's gradient;
-        not for ReLU with batch norm, where it is off by half.
+        `"finite-difference"`: one more gradient each, for float32 parameters. The
+        penalty's gradient was off by 2e-4 on a transformer and by 5e-2 on a VAE with
+        LeakyReLU and batch norm; on the published MNIST VAE, ReLU and batch norm, by
+        half and more.
 
     Returns:
       An Optax transformation whose `update(updates, state, params, *,
