@@ -18,7 +18,7 @@ import tyro
 
 from experiments.common import print_table
 
-IDENTITY = ("model", "size", "batch", "method", "hessian", "library", "parameters")
+IDENTITY = ("model", "batch", "method", "hessian", "library", "parameters")
 
 
 @dataclasses.dataclass(frozen=True)

@@ -6,13 +6,9 @@ from pathlib import Path
 import numpy as np
 from matplotlib.figure import Figure
 
-DPI = 110
+from uno_jax.report.figures import save_figure
+
 COLOURS = ("#33658a", "#86bbd8", "#f26419", "#758e4f", "#8e5572")
-
-
-def _save(figure: Figure, path: Path) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=DPI, bbox_inches="tight")
 
 
 def step_times(path: Path, lines: Sequence[Mapping]) -> None:
@@ -38,7 +34,7 @@ def step_times(path: Path, lines: Sequence[Mapping]) -> None:
     axes[0].set_yticks(range(len(methods)), methods, fontsize=9)
     axes[0].invert_yaxis()
     axes[-1].legend(fontsize=8, frameon=False)
-    _save(figure, path)
+    save_figure(figure, path)
 
 
 def growth(path: Path, panels: Mapping[str, tuple[str, Mapping[str, tuple]]]) -> None:
@@ -52,4 +48,4 @@ def growth(path: Path, panels: Mapping[str, tuple[str, Mapping[str, tuple]]]) ->
         axis.set_xlabel(along, fontsize=9)
         axis.legend(fontsize=8, frameon=False)
         axis.spines[["top", "right"]].set_visible(False)
-    _save(figure, path)
+    save_figure(figure, path)

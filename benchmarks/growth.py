@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import tyro
 
-from benchmarks import figures, problems, step_time, timing
+from benchmarks import figures, output, problems, timing
 from experiments import common
 
 PER_UNIT = 2 * 784 + 10
@@ -101,9 +101,9 @@ def main(options: Options) -> list[dict]:
         for title, (_, drawn) in panels.items()
     ]
     common.print_table(rows)
-    facts = step_time.about()
+    facts = output.about()
     if options.output:
-        step_time.save(options.output, "growth", lines, rows, facts=facts)
+        output.save(options.output, "growth", lines, rows, facts=facts)
         figures.growth(options.output / "growth.png", panels)
     return lines
 

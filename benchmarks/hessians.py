@@ -4,20 +4,22 @@
 
 The cost is in surgery steps, rounds interleaved. The error is that of the penalty's gradient,
 relative to the exact one at the same batches and noise, and the cosine between the two;
-"a k-th of the batch" takes the products on so many examples, "one step old" is the exact
-penalty of the step before, on other batches.
+"1/k of the batch" takes gradients and products on so many examples and with noise of its own,
+"other noise" is the exact penalty of the same images.
 """
 
 import dataclasses
+import itertools
 from pathlib import Path
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 import tyro
 
 import uno_jax as uno
-from benchmarks import problems, step_time, timing
+from benchmarks import output, problems, timing
 from experiments import common
 from uno_jax import trees
 
@@ -51,23 +53,19 @@ def trained(problem: problems.Problem, batch: int, steps: int) -> problems.Probl
     tx = optax.adam(1e-3)
     step = uno.make_training_step(problem.loss_fn, tx, has_model_state=problem.has_model_state)
     state = uno.create_state(problem.params, tx, jax.random.key(1), model_state=problem.model_state)
-    retain, step = problem.batches(batch)[0], jax.jit(step)
-    for _ in range(steps):
-        state, _ = step(state, retain)
+    retain = itertools.repeat(problem.batches(batch)[0])
+    state = uno.train(jax.jit(step), state, retain, max_steps=steps).state
     return problem._replace(params=state.params, model_state=state.model_state)
 
 
 def penalty(problem: problems.Problem, hessian: str):
     """`penalty(params, retain, forget, key)`, the gradient of cos²."""
 
-    def gradient(batch, key):
-        if problem.has_model_state:
-            return jax.grad(lambda p: problem.loss_fn(p, problem.model_state, batch, key)[0])
-        return jax.grad(lambda p: problem.loss_fn(p, batch, key))
-
     def of(params, retain, forget, key):
-        keys = jax.random.split(key)
-        functions = gradient(retain, keys[0]), gradient(forget, keys[1])
+        functions = [
+            jax.grad(lambda p, b=batch, k=key: problem.value(p, b, k))
+            for batch, key in zip((retain, forget), jax.random.split(key), strict=True)
+        ]
         tx = uno.orthogonalize(problem.weight, hessian=hessian)
         grads = functions[0](params)
         updates, _ = tx.update(
@@ -91,12 +89,11 @@ def errors(problem: problems.Problem, batch: int) -> dict[str, tuple[float, floa
     key = jax.random.key(3)
     exact = penalty(problem, "exact")
     reference = exact(problem.params, retain, forget, key)
-    other = jax.tree.map(lambda x: x[::-1], (retain, forget))
     found = {
         "finite-difference": penalty(problem, "finite-difference")(
             problem.params, retain, forget, key
         ),
-        "one step old": exact(problem.params, *other, jax.random.key(4)),
+        "other noise": exact(problem.params, retain, forget, jax.random.key(4)),
     }
     for part in (2, 4, 8):
         some = jax.tree.map(lambda x, part=part: x[: batch // part], (retain, forget))
@@ -143,7 +140,7 @@ def costs(problem: problems.Problem, options: Options) -> dict[str, dict]:
             own = (own + (EVERY - 1) * between) / EVERY
         found[way] = {
             **timing.spread(own),
-            "of_surgery": timing.spread(own / times["surgery"])["median_ms"],
+            "of_surgery": float(np.median(own / times["surgery"])),
             "temporary_mib": program.temporary_bytes / 2**20,
         }
     return found
@@ -175,7 +172,7 @@ def main(options: Options) -> list[dict]:
     ]
     common.print_table(rows)
     if options.output:
-        step_time.save(options.output, "hessians", lines, rows, facts=step_time.about())
+        output.save(options.output, "hessians", lines, rows, facts=output.about())
     return lines
 
 

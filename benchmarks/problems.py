@@ -36,6 +36,12 @@ class Problem(NamedTuple):
     def has_model_state(self) -> bool:
         return self.model_state is not None
 
+    def value(self, params: Any, batch: dict, key: jax.Array) -> jax.Array:
+        """The loss alone."""
+        if self.has_model_state:
+            return self.loss_fn(params, self.model_state, batch, key)[0]
+        return self.loss_fn(params, batch, key)
+
     @property
     def parameters(self) -> int:
         return models.parameter_count(self.params)
@@ -56,8 +62,8 @@ def unet(**changes: Any) -> Problem:
 
 
 def dit_small(**changes: Any) -> Problem:
-    """The experiment's, on digits of 28x28."""
-    network = dit_models.network("dit").clone(**changes)
+    """The experiment's, on digits of 28x28; with remat in one scan over its blocks."""
+    network = dit_models.network("dit").clone(scan=changes.get("remat", False), **changes)
     return _denoiser(network, dit_models.process(network), dit_models.SHAPE)
 
 
@@ -122,8 +128,8 @@ def _vae(model, shape, pixel_range) -> Problem:
 def _denoiser(network, process, shape, stack: bool = False) -> Problem:
     images = jnp.zeros((2, *shape)), jnp.zeros(2), jnp.zeros(2, jnp.int32)
     params = jax.jit(network.init)(jax.random.key(0), *images)["params"]
-    # What starts at zero would hide a layer's cost from nobody but its gradient's value.
-    params = jax.tree.map(lambda leaf: leaf + 0.01 * jnp.ones_like(leaf), params)
+    # Behind a layer that starts at zero all gradients would be zero.
+    params = jax.tree.map(lambda leaf: leaf + 0.01, params)
     params = models.stack_blocks(params) if stack else params
     loss_fn = diffusion.make_diffusion_loss(process, label_dropout=0.1)
 

@@ -11,14 +11,13 @@ peak is what this machine reaches at a product of square matrices in the same ru
 """
 
 import dataclasses
-import json
 from pathlib import Path
 from typing import Literal
 
-import jax
+import numpy as np
 import tyro
 
-from benchmarks import figures, problems, timing
+from benchmarks import figures, output, problems, timing
 from experiments import common
 
 
@@ -64,8 +63,7 @@ def measure(name: str, batch: int, methods: tuple[str, ...], options: Options, p
         for other in ("surgery", "retain-descent"):
             if other in times:
                 # Pairs of one round, seconds apart, share the machine's mood.
-                ratios = times[method] / times[other]
-                line[f"of_{other}"] = timing.spread(ratios)["median_ms"]
+                line[f"of_{other}"] = float(np.median(times[method] / times[other]))
         line["compile_seconds"] = program.compile_seconds
         line["gflop"] = program.flops / 1e9
         line["of_peak"] = program.flops / (line["median_ms"] / 1e3) / peak
@@ -111,26 +109,6 @@ def overview(lines: list[dict]) -> list[dict[str, str]]:
     return list(rows.values())
 
 
-def markdown(rows: list[dict[str, str]]) -> str:
-    """Rows of text as a table of Markdown."""
-    head = [" | ".join(rows[0]), " | ".join("---" for _ in rows[0])]
-    return "\n".join(f"| {line} |" for line in [*head, *(" | ".join(r.values()) for r in rows)])
-
-
-def about(**more: float | str) -> dict:
-    """Command, versions, hardware and what else is to be said of a run."""
-    return {**common.facts(), "devices": len(jax.devices()), **more}
-
-
-def save(folder: Path, name: str, lines: list[dict], *tables: list[dict[str, str]], facts: dict):
-    """Writes NAME.json, of all lines, and NAME.md, of the tables, into the folder."""
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / f"{name}.json").write_text(json.dumps({"rows": lines, **facts}, indent=1) + "\n")
-    said = "\n".join(f"- {key}: `{value}`" for key, value in facts.items())
-    text = "\n\n".join(map(markdown, tables))
-    (folder / f"{name}.md").write_text(f"{text}\n\n{said}\n")
-
-
 def main(options: Options) -> list[dict]:
     """Prints the table and returns its lines."""
     names = problems.timed_methods()
@@ -142,10 +120,10 @@ def main(options: Options) -> list[dict]:
             lines += measure(name, batch, methods, options, peak)
             common.console.print(f"{name}, batch {batch}: done")
     common.print_table(table(lines))
-    facts = about(matmul_peak_gflops=round(max(peak, timing.matmul_peak()) / 1e9, 1))
+    facts = output.about(matmul_peak_gflops=round(max(peak, timing.matmul_peak()) / 1e9, 1))
     print(*(f"{key}: {value}" for key, value in facts.items()), sep="\n")
     if options.output:
-        save(options.output, "step_time", lines, overview(lines), table(lines), facts=facts)
+        output.save(options.output, "step_time", lines, overview(lines), table(lines), facts=facts)
         figures.step_times(options.output / "step_time.png", lines)
     return lines
 

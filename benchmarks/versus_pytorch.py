@@ -11,14 +11,13 @@ under `torch.compile`, which refuses second derivatives and so has no UNO.
 """
 
 import dataclasses
-import os
 from pathlib import Path
 
 import jax
 import numpy as np
 import tyro
 
-from benchmarks import problems, step_time, timing
+from benchmarks import output, problems, timing
 from experiments import common
 from uno_jax import foreign
 from uno_jax._extras import require
@@ -80,26 +79,25 @@ def check(problem: problems.Problem, twin, batch: dict) -> float:
       ValueError: if they are not those of one model.
     """
     key = jax.random.key(7)
-
-    def loss_fn(params):
-        if problem.has_model_state:
-            return problem.loss_fn(params, problem.model_state, batch, key)[0]
-        return problem.loss_fn(params, batch, key)
-
-    ours, gradient = jax.jit(jax.value_and_grad(loss_fn))(problem.params)
+    ours, gradient = jax.jit(jax.value_and_grad(problem.value))(problem.params, batch, key)
     value = twin.loss(twin.module, twin.tensors(batch), twin.our_draws(key, batch))
     value.backward()
-    expected = foreign.to_torch({"params": gradient}, twin.entries)
-    pairs = [(expected[n], p.grad.numpy()) for n, p in twin.module.named_parameters()]
+    apart = distance(gradient, twin)
     twin.module.zero_grad()
-    apart = np.sqrt(sum(np.sum((a - b) ** 2) for a, b in pairs))
-    apart /= np.sqrt(sum(np.sum(b**2) for _, b in pairs))
     if not (np.isclose(ours, value.item(), rtol=1e-4) and apart < 1e-3):
         raise ValueError(
             f"expected equal losses and gradients, got {ours} and {value.item()}, gradients "
             f"{apart:.1e} apart."
         )
-    return float(apart)
+    return apart
+
+
+def distance(gradient, twin) -> float:
+    """How far the gradients that a twin holds are from one of ours, relatively."""
+    expected = foreign.to_torch({"params": gradient}, twin.entries)
+    pairs = [(expected[n], p.grad.numpy()) for n, p in twin.module.named_parameters()]
+    apart, size = sum(np.sum((a - b) ** 2) for a, b in pairs), sum(np.sum(a**2) for a, _ in pairs)
+    return float(np.sqrt(apart / size))
 
 
 def programs_of(problem, twin, options: Options) -> dict:
@@ -140,7 +138,7 @@ def measure(name: str, options: Options) -> list[dict]:
             "method": method,
             "library": library,
             **timing.spread(own),
-            "jax_over_this": timing.spread(times[method, "jax"] / own)["median_ms"],
+            "jax_over_this": float(np.median(times[method, "jax"] / own)),
             "gradients_apart": apart,
         }
         for (method, library), own in times.items()
@@ -169,11 +167,10 @@ def main(options: Options) -> list[dict]:
         lines += measure(name, options)
         common.console.print(f"{name}: done")
     common.print_table(table(lines))
-    facts = step_time.about(torch=torch.__version__, torch_threads=torch.get_num_threads())
-    facts["cores"] = os.cpu_count()
+    facts = output.about(torch=torch.__version__, torch_threads=torch.get_num_threads())
     print(*(f"{key}: {value}" for key, value in facts.items()), sep="\n")
     if options.output:
-        step_time.save(options.output, "versus_pytorch", lines, table(lines), facts=facts)
+        output.save(options.output, "versus_pytorch", lines, table(lines), facts=facts)
     return lines
 
 

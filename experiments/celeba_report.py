@@ -1,7 +1,5 @@
 """The report of the CelebA experiment: tables and figures, and what may be published."""
 
-import csv
-import json
 from pathlib import Path
 
 import numpy as np
@@ -28,7 +26,7 @@ def write_report(lab, folder, results, states, histories) -> Path:
         "seeds": _seeds(lab.options),
     }
     summary = _summary(lab, results)
-    _write_tables(publish, lines, summary, facts)
+    common.write_tables(publish, lines, summary, facts)
     page = report.write_page(
         folder.path / "report.html",
         title=f"Forgetting {results['forget']}",
@@ -112,20 +110,6 @@ def _summary(lab, results) -> list[str]:
         f"{lab.options.rebound_steps} further steps of retain descent, batch norm frozen or in "
         "training mode. Several seeds: mean (range).",
     ]
-
-
-def _write_tables(folder: Path, lines, summary, facts) -> None:
-    names = list(dict.fromkeys(name for line in lines for name in line))
-    with (folder / "table.csv").open("w", newline="") as file:
-        writer = csv.DictWriter(file, names, lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(lines)
-    (folder / "table.json").write_text(json.dumps({"rows": lines, **facts}, indent=2) + "\n")
-    text = [*(f"{paragraph}\n" for paragraph in summary)]
-    text += [f"| {' | '.join(names)} |", f"| {' | '.join('---' for _ in names)} |"]
-    text += [f"| {' | '.join(line.get(name, '') for name in names)} |" for line in lines]
-    text += ["", *(f"- {name}: `{value}`" for name, value in facts.items())]
-    (folder / "table.md").write_text("\n".join(text) + "\n")
 
 
 def _public_figures(lab, folder, states, histories, results) -> dict[str, Path]:

@@ -1,5 +1,6 @@
 """What the experiments share: the run folder, progress, facts about a run."""
 
+import csv
 import dataclasses
 import importlib.metadata
 import json
@@ -182,6 +183,26 @@ def print_table(rows: list[dict[str, str]]) -> None:
     for row in rows:
         table.add_row(*row.values())
     Console().print(table)
+
+
+def markdown_table(rows: list[dict[str, str]]) -> str:
+    """Rows as a table of Markdown; of a column that a row lacks its cell is empty."""
+    names = list(dict.fromkeys(name for row in rows for name in row))
+    cells = [names, ["---"] * len(names), *([row.get(n, "") for n in names] for row in rows)]
+    return "\n".join(f"| {' | '.join(line)} |" for line in cells)
+
+
+def write_tables(folder: Path, rows: list[dict[str, str]], summary: list[str], facts: dict) -> None:
+    """Writes table.csv, table.json and table.md, with the summary in front of the last."""
+    names = list(dict.fromkeys(name for row in rows for name in row))
+    with (folder / "table.csv").open("w", newline="") as file:
+        writer = csv.DictWriter(file, names, lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
+    (folder / "table.json").write_text(json.dumps({"rows": rows, **facts}, indent=2) + "\n")
+    text = [*(f"{paragraph}\n" for paragraph in summary), markdown_table(rows)]
+    text += ["", *(f"- {name}: `{value}`" for name, value in facts.items())]
+    (folder / "table.md").write_text("\n".join(text) + "\n")
 
 
 def run(main: Callable[[Any], Any], options: type) -> None:

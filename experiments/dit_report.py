@@ -1,7 +1,5 @@
 """The report of the experiment on conditional digits: table, grids per class, page."""
 
-import csv
-import json
 from pathlib import Path
 
 import numpy as np
@@ -26,7 +24,7 @@ def write_report(options, folder, results, pictures, histories) -> Path:
         "seconds, training": f"{results['seconds_training']:.0f}",
         "seconds, unlearning": f"{results['seconds_unlearning']:.0f}",
     }
-    _write_tables(publish, lines, summary, facts)
+    common.write_tables(publish, lines, summary, facts)
     page = report.write_page(
         folder.path / "report.html",
         title=f"Forgetting the label {options.forget}",
@@ -89,20 +87,6 @@ def _summary(options, results) -> list[str]:
         "retain-only has no exchange images. retrained: from scratch, exchange images under "
         "the forgotten label.",
     ]
-
-
-def _write_tables(folder: Path, lines, summary, facts) -> None:
-    names = list(lines[0])
-    with (folder / "table.csv").open("w", newline="") as file:
-        writer = csv.DictWriter(file, names, lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(lines)
-    (folder / "table.json").write_text(json.dumps({"rows": lines, **facts}, indent=2) + "\n")
-    text = [*(f"{paragraph}\n" for paragraph in summary)]
-    text += [f"| {' | '.join(names)} |", f"| {' | '.join('---' for _ in names)} |"]
-    text += [f"| {' | '.join(line.values())} |" for line in lines]
-    text += ["", *(f"- {name}: `{value}`" for name, value in facts.items())]
-    (folder / "table.md").write_text("\n".join(text) + "\n")
 
 
 def _figures(options, folder, results, pictures, histories) -> dict[str, Path]:

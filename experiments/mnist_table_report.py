@@ -222,10 +222,7 @@ def _text(value) -> str:
 
 
 def _table(rows: list[dict]) -> str:
-    names = list(dict.fromkeys(name for row in rows for name in row))
-    lines = ["| " + " | ".join(names) + " |", "| --- " * len(names) + "|"]
-    lines += ["| " + " | ".join(_text(row.get(n, "")) for n in names) + " |" for row in rows]
-    return "\n".join(lines) + "\n"
+    return common.markdown_table([{k: _text(v) for k, v in row.items()} for row in rows]) + "\n"
 
 
 def _markdown(short, main, digits, facts, options) -> str:

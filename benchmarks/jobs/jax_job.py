@@ -1,10 +1,10 @@
 """Three steps of UNO on the MNIST VAE with uno_jax.
 
-    python -m benchmarks.jobs.jax_job weights.npz data.npz forgotten.npz [--export FILE]
+    python -m benchmarks.jobs.jax_job weights.npz data.npz forgotten.npz [--export]
 
 Initialisation and steps are one program, so that one thing is compiled, or taken from the
-cache that JAX_COMPILATION_CACHE_DIR names. `--export` writes that program for
-`benchmarks.jobs.exported_job` instead of running it.
+cache that JAX_COMPILATION_CACHE_DIR names. `--export` writes that program
+to the last file, for `benchmarks.jobs.exported_job`, instead of running it.
 """
 
 import sys

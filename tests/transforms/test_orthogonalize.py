@@ -44,7 +44,7 @@ def assert_relative(got, expected, tolerance):
     assert error < tolerance, error
 
 
-@hypothesis.settings(max_examples=8, deadline=None)
+@hypothesis.settings(max_examples=12, deadline=None)
 @hypothesis.given(
     st.integers(0, 10_000),
     st.lists(st.integers(1, 6), min_size=2, max_size=4).map(tuple),
@@ -86,7 +86,7 @@ def test_bfloat16_parameters_keep_their_dtype():
     assert_relative(got, exact, 20 * float(jnp.finfo(jnp.bfloat16).eps))
 
 
-def test_a_finite_difference_is_near_and_costs_no_second_derivative():
+def test_a_finite_difference_is_near_the_exact_product_and_wants_float32():
     params, retain, forget = mlp_problem(3, (4, 8, 8, 3))
     tx = uno.orthogonalize(10.0, hessian="finite-difference")
     got, _ = run(tx, params, retain, forget)
@@ -107,7 +107,7 @@ def test_a_finite_difference_of_a_quadratic_is_exact_to_rounding():
         ]
         for hessian in ("finite-difference", "exact")
     )
-    # The step is 1e-5 of parameters that have seven digits.
+    # The step is 3e-6 of parameters that have seven digits.
     np.testing.assert_allclose(got, want, rtol=0.03)
 
 

@@ -9,7 +9,8 @@ from matplotlib.figure import Figure
 DPI = 110
 
 
-def _save(figure: Figure, path: str | Path) -> Path:
+def save_figure(figure: Figure, path: str | Path) -> Path:
+    """Writes a figure as PNG, with the folders on the way; returns the path."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=DPI, bbox_inches="tight")
@@ -52,7 +53,7 @@ def sample_grids(path: str | Path, grids: Mapping[str, np.ndarray], *, columns: 
     for axis, (title, images) in zip(axes, grids.items(), strict=False):
         axis.imshow(_tile(np.asarray(images), columns), cmap="gray", vmin=0, vmax=1)
         axis.set_title(title, fontsize=10)
-    return _save(figure, path)
+    return save_figure(figure, path)
 
 
 def strips(path: str | Path, rows: Mapping[str, np.ndarray]) -> Path:
@@ -74,7 +75,7 @@ def strips(path: str | Path, rows: Mapping[str, np.ndarray]) -> Path:
         axis.set_ylabel(title, rotation=0, ha="right", va="center", fontsize=9)
         for side in axis.spines.values():
             side.set_visible(False)
-    return _save(figure, path)
+    return save_figure(figure, path)
 
 
 def fraction_curves(
@@ -107,7 +108,7 @@ def fraction_curves(
     axis.set_ylim(bottom=0)
     axis.legend(fontsize=8)
     axis.grid(alpha=0.3)
-    return _save(figure, path)
+    return save_figure(figure, path)
 
 
 def curves(
@@ -131,7 +132,7 @@ def curves(
     axis.set(xlabel=xlabel, ylabel=ylabel)
     axis.legend(fontsize=8)
     axis.grid(alpha=0.3)
-    return _save(figure, path)
+    return save_figure(figure, path)
 
 
 def frontier(
@@ -161,4 +162,4 @@ def frontier(
     axis.set(xlabel=xlabel, ylabel=ylabel)
     axis.legend(fontsize=7, loc="center left", bbox_to_anchor=(1.0, 0.5))
     axis.grid(alpha=0.3)
-    return _save(figure, path)
+    return save_figure(figure, path)
