@@ -47,7 +47,7 @@ def orthogonalize(
 
     Cost per step: one retain and one forget gradient and one Hessian-vector
     product of each loss, that is up to three times that of the gradients alone.
-    `hessian="finite-difference"` makes it twice, without more memory, and
+    `hessian="finite-difference"` makes it up to twice, with less memory, and
     `alternate(orthogonalize(16 * w), *15 * [optax.identity()])` spreads it over 16
     steps ("lazy regularisation"); `python -m benchmarks.hessians` measures both.
 
@@ -58,8 +58,8 @@ def orthogonalize(
       hessian: how the products are taken. `"exact"`: forward over reverse.
         `"finite-difference"`: one more gradient each, for float32 parameters. The
         penalty's gradient was off by 2e-4 on a transformer and by 5e-2 on a VAE with
-        LeakyReLU and batch norm; on the published MNIST VAE, ReLU and batch norm, by
-        half and more.
+        LeakyReLU and batch norm, both on noise; on the published MNIST VAE, ReLU and
+        batch norm, by twice its length.
 
     Returns:
       An Optax transformation whose `update(updates, state, params, *,
