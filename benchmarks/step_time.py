@@ -5,9 +5,11 @@
     python -m benchmarks.step_time --models DiT-B/2,DiT-XL/2 --methods surgery,uno \
         --batch 10,32 --dtype bfloat16 --remat
 
-Rounds are interleaved between the methods, every step is blocked on, and compilation is
-timed apart. Memory is the compiler's plan of temporaries, FLOPs are XLA's count, and the
-peak is what this machine reaches at a product of square matrices in the same run.
+Rounds are interleaved between the methods, every run is blocked on, and goes on from the state
+of the one before, donated. Of methods that alternate it is a step of each turn, and their mean
+counts. Programs are compiled as many at a time as there are cores. Memory is the compiler's plan
+of temporaries, FLOPs are XLA's count, and the peak is what this machine reaches at a product of
+square matrices in the same run.
 """
 
 import dataclasses
@@ -34,7 +36,7 @@ class Options:
     """Batch sizes, of each kind, with commas."""
     rounds: int = 30
     """Timed steps of each method, model and batch size, at most."""
-    seconds: float = 20.0
+    seconds: float = 12.0
     """After so many, no further round of a model and batch size is begun."""
     dtype: Literal["float32", "bfloat16"] = "float32"
     """Of the computation; not of the MNIST VAE."""
@@ -44,19 +46,23 @@ class Options:
     """A folder for step_time.json, .md and .png."""
 
 
+SHOWN = ("method", "batch", "ms", "surgery steps", "of peak", "temporaries, MiB", "compiled in, s")
+"""The columns that a terminal has room for."""
+
+
 def measure(name: str, batch: int, methods: tuple[str, ...], options: Options, peak: float):
     """Returns a line per method of one model at one batch size."""
     problem = problems.get_problem(name, dtype=options.dtype, remat=options.remat)
-    arguments = problem.batches(batch)
-    programs = {}
-    for method in methods:
-        step, state = problems.make_step(problem, method)
-        programs[method] = timing.compile_program(step, state, *arguments)
+    steps = {method: problems.make_step(problem, method) for method in methods}
+    turns = {method: problems.turns(state) for method, (_, state) in steps.items()}
+    programs = timing.compile_steps(steps, *problem.batches(batch), turns=problems.turns)
+    del steps
     times = timing.interleaved(
         {method: program.run for method, program in programs.items()},
         rounds=options.rounds,
         seconds=options.seconds,
     )
+    times = {method: own / turns[method] for method, own in times.items()}
     lines = []
     for method, program in programs.items():
         line = {"model": name, "batch": batch, "method": method, **timing.spread(times[method])}
@@ -66,7 +72,8 @@ def measure(name: str, batch: int, methods: tuple[str, ...], options: Options, p
                 line[f"of_{other}"] = float(np.median(times[method] / times[other]))
         line["compile_seconds"] = program.compile_seconds
         line["gflop"] = program.flops / 1e9
-        line["of_peak"] = program.flops / (line["median_ms"] / 1e3) / peak
+        if turns[method] == 1:
+            line["of_peak"] = program.flops / (line["median_ms"] / 1e3) / peak
         line["temporary_mib"] = program.temporary_bytes / 2**20
         line["parameters"] = problem.parameters
         lines.append(line)
@@ -86,7 +93,7 @@ def table(lines: list[dict]) -> list[dict[str, str]]:
             "retain-descent steps": f"{line['of_retain-descent']:.2f}"
             if "of_retain-descent" in line
             else "",
-            "of peak": f"{line['of_peak']:.0%}",
+            "of peak": f"{line['of_peak']:.0%}" if "of_peak" in line else "",
             "GFLOP": f"{line['gflop']:.3g}",
             "temporaries, MiB": f"{line['temporary_mib']:.0f}",
             "compiled in, s": f"{line['compile_seconds']:.1f}",
@@ -119,11 +126,15 @@ def main(options: Options) -> list[dict]:
         for batch in map(int, options.batch.split(",")):
             lines += measure(name, batch, methods, options, peak)
             common.console.print(f"{name}, batch {batch}: done")
-    common.print_table(table(lines))
+    rows = table(lines)
+    for name in options.models.split(","):
+        print(name)
+        shown = [row for row in rows if row["model"] == name]
+        common.print_table([{column: row[column] for column in SHOWN} for row in shown])
     facts = output.about(matmul_peak_gflops=round(max(peak, timing.matmul_peak()) / 1e9, 1))
     print(*(f"{key}: {value}" for key, value in facts.items()), sep="\n")
     if options.output:
-        output.save(options.output, "step_time", lines, overview(lines), table(lines), facts=facts)
+        output.save(options.output, "step_time", lines, overview(lines), rows, facts=facts)
         figures.step_times(options.output / "step_time.png", lines)
     return lines
 

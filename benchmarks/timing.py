@@ -1,7 +1,10 @@
 """Compiled programs, timed in turn."""
 
+import contextlib
+import os
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple
 
 import jax
@@ -15,8 +18,8 @@ class Program(NamedTuple):
     Attributes:
       run: a function without arguments that returns when the result is there.
       compile_seconds: what lowering and compilation took, without any cache.
-      flops: of one run, by XLA's count behind its passes: what two parts of a program have
-        in common counts once.
+      flops: of one step, by XLA's count behind its passes: what two parts of a program have
+        in common counts once, and of branches the dearest.
       temporary_bytes: the compiler's plan, beside arguments and results.
       resident_bytes: arguments and results.
     """
@@ -29,18 +32,69 @@ class Program(NamedTuple):
 
 
 def compile_program(function: Callable, *arguments: Any) -> Program:
-    """Compiles a function for its arguments, past every cache."""
+    """Compiles a function for its arguments, past every cache; each run has the same ones."""
+    with without_cache():
+        compiled, seconds = _compile(jax.jit(function), *arguments)
+    return _program(compiled, seconds, lambda: jax.block_until_ready(compiled(*arguments)))
+
+
+def compile_steps(
+    steps: Mapping[Any, tuple[Callable, Any]], *batches: Any, turns: Callable[[Any], int]
+) -> dict[Any, Program]:
+    """Compiles steps as loops use them, past every cache and as many at a time as there are cores.
+
+    The state is donated, and each run goes on from the state of the one before.
+
+    Args:
+      steps: name to step and first state, which is copied.
+      *batches: what each step is given besides.
+      turns: of a first state, how many steps are one run: all turns of methods that alternate.
+
+    Returns:
+      Name to program; `compile_seconds` are those beside the others.
+    """
+
+    def prepare(step, state):
+        state = jax.tree.map(jnp.copy, state)
+        compiled, seconds = _compile(jax.jit(step, donate_argnums=0), state, *batches)
+        return _program(compiled, seconds, _threaded(compiled, state, batches, turns(state)))
+
+    with without_cache(), ThreadPoolExecutor(os.cpu_count()) as pool:
+        pending = {name: pool.submit(prepare, *pair) for name, pair in steps.items()}
+        return {name: future.result() for name, future in pending.items()}
+
+
+@contextlib.contextmanager
+def without_cache() -> Iterator[None]:
+    """Compiles inside it keep and read no program on disk."""
     caching = jax.config.jax_enable_compilation_cache
     jax.config.update("jax_enable_compilation_cache", False)
     try:
-        start = time.perf_counter()
-        compiled = jax.jit(function).lower(*arguments).compile()
-        seconds = time.perf_counter() - start
+        yield
     finally:
         jax.config.update("jax_enable_compilation_cache", caching)
+
+
+def _threaded(compiled, state, batches, turns) -> Callable[[], Any]:
+    def run():
+        nonlocal state
+        for _ in range(turns):
+            state, metrics = compiled(state, *batches)
+        return jax.block_until_ready((state, metrics))
+
+    return run
+
+
+def _compile(jitted, *arguments):
+    start = time.perf_counter()
+    compiled = jitted.lower(*arguments).compile()
+    return compiled, time.perf_counter() - start
+
+
+def _program(compiled, seconds: float, run: Callable[[], Any]) -> Program:
     memory = compiled.memory_analysis()
     return Program(
-        run=lambda: jax.block_until_ready(compiled(*arguments)),
+        run=run,
         compile_seconds=seconds,
         flops=float((compiled.cost_analysis() or {}).get("flops", np.nan)),
         temporary_bytes=memory.temp_size_in_bytes,

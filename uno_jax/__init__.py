@@ -13,8 +13,10 @@ from uno_jax.objectives.families import Family, bernoulli, diagonal_gaussian, ga
 from uno_jax.objectives.hat import hat_divergence, hat_loss
 from uno_jax.objectives.matching import Term, anchor, curvature, match
 from uno_jax.training.finite import NonFiniteError, non_finite_leaves
+from uno_jax.training.ledger import append_to_ledger, read_ledger
 from uno_jax.training.loop import Result, print_progress, settled, train, unlearn
 from uno_jax.training.matching import make_matching_step
+from uno_jax.training.requests import Request, unlearn_requests
 from uno_jax.training.state import TrainState, copy_state, create_state
 from uno_jax.training.step import make_training_step, make_unlearning_step
 from uno_jax.training.subset import Subset, join, trainable, with_frozen
@@ -47,6 +49,7 @@ __all__ = [
     "OrthogonalizeState",
     "ProjectionState",
     "PullState",
+    "Request",
     "Result",
     "SaliencyState",
     "Subset",
@@ -58,6 +61,7 @@ __all__ = [
     "add_loss",
     "alternate",
     "anchor",
+    "append_to_ledger",
     "ascend",
     "ascend_orthogonally",
     "average_params",
@@ -85,6 +89,7 @@ __all__ = [
     "print_progress",
     "project_out",
     "pull_to_start",
+    "read_ledger",
     "relabelling_loss",
     "saliency_mask",
     "scale_by_gauss_newton",
@@ -95,6 +100,7 @@ __all__ = [
     "train",
     "trainable",
     "unlearn",
+    "unlearn_requests",
     "warm_adam",
     "with_frozen",
 ]

@@ -72,6 +72,18 @@ def test_every_way_to_take_products_is_timed_and_compared(monkeypatch):
     assert lazy["median_ms"] > 0 and "error" not in lazy
 
 
+def test_a_run_goes_on_from_the_one_before_through_all_turns():
+    problem = small()
+    steps = {name: problems.make_step(problem, name) for name in ("surgery", "uno-s")}
+    programs = timing.compile_steps(steps, *problem.batches(4), turns=problems.turns)
+    for number in (1, 2):
+        for name, turns in (("surgery", 1), ("uno-s", 2)):
+            state, metrics = programs[name].run()
+            assert state.step == number * turns and np.isfinite(metrics["retain_loss"])
+    # The states were copied before they were donated.
+    assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(problem.params))
+
+
 def test_growth_is_fitted_over_widths_and_batches(tmp_path):
     options = growth.Options(
         parameters=(1e4, 2e4), batch=(4,), methods=("surgery",), rounds=3, output=tmp_path

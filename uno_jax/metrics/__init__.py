@@ -4,7 +4,7 @@ from uno_jax._extras import require
 
 require("scipy", "experiments")
 
-from uno_jax.metrics.coverage import Coverage, coverage  # noqa: E402
+from uno_jax.metrics.coverage import Coverage, coverage, covered  # noqa: E402
 from uno_jax.metrics.frechet import frechet_distance  # noqa: E402
 from uno_jax.metrics.inception import inception_features, inception_shapes  # noqa: E402
 from uno_jax.metrics.judges import accuracy, forgotten_fraction, predict  # noqa: E402
@@ -18,6 +18,7 @@ __all__ = [
     "accuracy",
     "attack",
     "coverage",
+    "covered",
     "forgotten_fraction",
     "frechet_distance",
     "inception_features",

@@ -54,10 +54,37 @@ def coverage(samples: np.ndarray, reference: np.ndarray, neighbours: int = 3) ->
             f"coverage: expected (N, D) and (M, D) with N and M above {max(neighbours, 1)} "
             f"neighbours, got {a.shape}, {b.shape} and {neighbours}."
         )
-    return Coverage(_within(a, b, neighbours), _within(b, a, neighbours))
+    inside, reached = covered(a, b, neighbours), covered(b, a, neighbours)
+    return Coverage(float(inside.mean()), float(reached.mean()))
 
 
-def _within(points, centres, neighbours) -> float:
+def covered(points: np.ndarray, centres: np.ndarray, neighbours: int = 3) -> np.ndarray:
+    """Which points lie within a set: nearer to a centre than its k-th nearest among them.
+
+    Args:
+      points: (N, D) float.
+      centres: (M, D) float, the set, M > k.
+      neighbours: k, at least 1.
+
+    Returns:
+      (N,) bool.
+
+    Raises:
+      ValueError: if the shapes do not fit or there are too few centres.
+
+    Examples:
+      >>> import numpy as np
+      >>> from uno_jax import metrics
+      >>> metrics.covered(np.array([[0.5], [9.0]]), np.arange(4.0)[:, None], neighbours=1)
+      array([ True, False])
+    """
+    points, centres = np.asarray(points, np.float64), np.asarray(centres, np.float64)
+    fits = points.ndim == centres.ndim == 2 and points.shape[1] == centres.shape[1]
+    if not fits or neighbours < 1 or len(centres) <= neighbours:
+        raise ValueError(
+            f"covered: expected (N, D) and (M, D) with M above {max(neighbours, 1)} neighbours, "
+            f"got {points.shape}, {centres.shape} and {neighbours}."
+        )
     radii = np.concatenate(
         [
             # The nearest of all is the point itself.
@@ -66,7 +93,7 @@ def _within(points, centres, neighbours) -> float:
         ]
     )
     inside = [(distance.cdist(part, centres) <= radii).any(axis=1) for part in _parts(points)]
-    return float(np.concatenate(inside).mean())
+    return np.concatenate(inside) if inside else np.zeros(0, bool)
 
 
 def _parts(points):

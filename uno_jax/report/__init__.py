@@ -12,6 +12,15 @@ from uno_jax.report.figures import (  # noqa: E402
     sample_grids,
     strips,
 )
-from uno_jax.report.page import write_page  # noqa: E402
+from uno_jax.report.page import Banner, Section, write_page  # noqa: E402
 
-__all__ = ["curves", "fraction_curves", "frontier", "sample_grids", "strips", "write_page"]
+__all__ = [
+    "Banner",
+    "Section",
+    "curves",
+    "fraction_curves",
+    "frontier",
+    "sample_grids",
+    "strips",
+    "write_page",
+]

@@ -83,6 +83,7 @@ def fraction_curves(
     fractions: Mapping[str, Sequence[tuple[int, float, float, float]]],
     *,
     ylabel: str,
+    xlabel: str = "step",
     levels: Mapping[str, float] | None = None,
 ) -> Path:
     """Draws proportions by step with their intervals.
@@ -91,6 +92,7 @@ def fraction_curves(
       path: the PNG to write.
       fractions: name to rows of (step, value, low, high), in [0, 1].
       ylabel: what the proportion is.
+      xlabel: what the steps are.
       levels: name to a proportion drawn as a horizontal line.
 
     Returns:
@@ -104,7 +106,7 @@ def fraction_curves(
         axis.fill_between(step, 100 * low, 100 * high, alpha=0.2, color=line.get_color(), lw=0)
     for (name, value), style in zip((levels or {}).items(), ("--", ":", "-."), strict=False):
         axis.axhline(100 * value, color="gray", linestyle=style, label=name)
-    axis.set(xlabel="step", ylabel=f"{ylabel} (%)")
+    axis.set(xlabel=xlabel, ylabel=f"{ylabel} (%)")
     axis.set_ylim(bottom=0)
     axis.legend(fontsize=8)
     axis.grid(alpha=0.3)

@@ -1,0 +1,104 @@
+"""Audits a model from files, or from a function of yours.
+
+    python -m uno_jax.audit --before before.npz --after after.npz --retain retain.npz \
+        --forget forget.npz --out audit
+    python -m uno_jax.audit --case my_package.my_module:make_case --out audit
+
+The files hold samples of the two models and the two data sets. The function takes no argument
+and returns an `audit.Case`, with parameters and a loss: then memory, membership and relearning
+are audited too.
+"""
+
+import dataclasses
+import importlib
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import tyro
+
+from uno_jax import audit
+
+
+@dataclasses.dataclass(frozen=True)
+class Options:
+    """Audit a model that was to forget."""
+
+    out: Path = Path("audit")
+    """The folder for audit.json, audit.html and figures."""
+    before: Path | None = None
+    """npz of samples of the model before."""
+    after: Path | None = None
+    """npz of samples of the model after."""
+    retain: Path | None = None
+    """npz of examples to retain, with labels or without."""
+    forget: Path | None = None
+    """npz of examples to forget."""
+    retrained: Path | None = None
+    """npz of samples of a model retrained without the forget set."""
+    control: Path | None = None
+    """npz of samples after as many steps of plain retain descent."""
+    retain_held_out: Path | None = None
+    """npz of examples like the retained ones that no model was trained on."""
+    forget_held_out: Path | None = None
+    """npz of examples like the forgotten ones that no model was trained on."""
+    case: str = ""
+    """MODULE:FUNCTION that makes a case, instead of files."""
+    settings: audit.Settings = dataclasses.field(default_factory=audit.Settings)
+    """How much is drawn and trained."""
+    thresholds: audit.Thresholds = dataclasses.field(default_factory=audit.Thresholds)
+    """What counts as what."""
+
+
+FILES = ("before", "after", "retain", "forget")
+
+
+def make_case(options: Options) -> audit.Case:
+    """The case that the options name.
+
+    Raises:
+      ValueError: if neither a function nor all files are given.
+    """
+    if options.case:
+        module, _, name = options.case.partition(":")
+        sys.path.insert(0, "")
+        function = getattr(importlib.import_module(module), name or "make_case", None)
+        if not callable(function):
+            raise ValueError(f"case: expected MODULE:FUNCTION, got {options.case!r}.")
+        return function()
+    missing = [name for name in FILES if getattr(options, name) is None]
+    if missing:
+        raise ValueError(
+            f"expected --case, or npz files for all of {', '.join(FILES)}; "
+            f"{', '.join(missing)} missing."
+        )
+    names = (*FILES, "retrained", "control", "retain_held_out", "forget_held_out")
+    return audit.case_of_files(**{name: getattr(options, name) for name in names})
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs the audit; 0 if the verdict is "forgotten", 1 if it is another, 2 on a mistake."""
+    options = tyro.cli(Options, args=arguments)
+    try:
+        found = audit.run(
+            make_case(options),
+            settings=options.settings,
+            thresholds=options.thresholds,
+            out=options.out,
+            report=lambda stage: print(f"{stage} ...", file=sys.stderr, flush=True),
+        )
+    except (ValueError, OSError, ImportError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    print(audit.summary(found.found))
+    print(f"report: {options.out / 'audit.html'}")
+    return int(found.verdict.name != audit.FORGOTTEN)
+
+
+def entry() -> None:
+    """The console script."""
+    sys.exit(main())
+
+
+if __name__ == "__main__":
+    entry()

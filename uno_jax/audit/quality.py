@@ -1,0 +1,79 @@
+"""What a model can still do: distances to the retained data, coverage, losses."""
+
+from collections.abc import Callable, Mapping
+
+import numpy as np
+
+from uno_jax import metrics
+from uno_jax.audit import case as cases
+from uno_jax.audit import judging
+from uno_jax.audit.evidence import Evidence, held_out, mean_with_interval
+from uno_jax.audit.settings import Settings
+
+POINTS = 2000
+
+
+def measure(
+    name: str,
+    evidence: Evidence,
+    own: judging.OwnJudge,
+    data: cases.Data,
+    settings: Settings,
+    features: Mapping[str, Callable] | None = None,
+) -> dict:
+    """Quality of a model's samples that are not of the forgotten class, and its losses.
+
+    A sample of the forgotten class is a matter of forgetting, not of quality: it is left out
+    here, so that a model is not called better for drawing none.
+
+    Args:
+      name: of the model.
+      evidence: samples, features and losses.
+      own: the judge whose features are measured in.
+      data: the examples.
+      settings: how many neighbours.
+      features: further spaces for a Fréchet distance, from (n, ...) images to (n, D), such as
+        Inception's.
+
+    Returns:
+      `kept`, how many samples were measured; `frechet` by space; `precision`, `recall`; with
+      labels `recall_by_class`; with a loss `retain_loss`, of held-out examples if there are
+      such.
+    """
+    classes = judging.predictions(own.judge, evidence.samples[name])
+    # A picture that is not finite is of no class, and of no quality.
+    kept = ~np.isin(classes, own.judge.forgotten) & (classes >= 0)
+    real = held_out(evidence.real, "retain")
+    found: dict = {"kept": int(kept.sum())}
+    nothing = kept.sum() <= max(settings.neighbours, 1)
+    drawn = evidence.features[name][kept]
+    found["frechet"] = {
+        "own judge": float("inf") if nothing else metrics.frechet_distance(drawn, real)
+    }
+    if nothing:
+        found |= {"precision": 0.0, "recall": 0.0}
+    else:
+        found |= metrics.coverage(drawn[:POINTS], real[:POINTS], settings.neighbours)._asdict()
+        if own.by_label:
+            found["recall_by_class"] = _by_class(drawn[:POINTS], evidence, own, data, settings)
+        side = held_out(data.sides, "retain")["image"]
+        rows = held_out(evidence.rows, "retain")
+        for space, embed in (features or {}).items():
+            found["frechet"][space] = metrics.frechet_distance(
+                judging.features(embed, evidence.samples[name][kept]),
+                judging.features(embed, np.asarray(side)[rows]),
+            )
+    if name in evidence.losses:
+        found["retain_loss"] = mean_with_interval(held_out(evidence.losses[name], "retain"))
+    return found
+
+
+def _by_class(drawn, evidence, own, data, settings) -> dict[str, float]:
+    """The share of each retained class' examples that lie within the samples."""
+    labels = held_out(data.sides, "retain")["label"][held_out(evidence.rows, "retain")]
+    reached = metrics.covered(held_out(evidence.real, "retain"), drawn, settings.neighbours)
+    return {
+        str(label): float(reached[labels == label].mean())
+        for number, label in enumerate(own.classes)
+        if number not in own.judge.forgotten and (labels == label).any()
+    }

@@ -1,0 +1,266 @@
+"""The verdict: criteria with their numbers, and what follows from them."""
+
+from typing import Any, NamedTuple
+
+from uno_jax.audit import case as cases
+from uno_jax.audit.settings import Thresholds
+
+FORGOTTEN = "forgotten"
+REBOUNDS = "forgotten but rebounds"
+FOOLED = "classifier fooled"
+LOST = "quality lost"
+NOT_FORGOTTEN = "not forgotten"
+VERDICTS = (NOT_FORGOTTEN, FOOLED, LOST, REBOUNDS, FORGOTTEN)
+"""From the worst; the first that applies is said."""
+
+MEANING = {
+    FORGOTTEN: "The model no longer draws what it was to forget, does not know it better than it "
+    "should, keeps its quality, and does not learn it again from retained data.",
+    REBOUNDS: "The model no longer draws what it was to forget, but training it on retained data "
+    "alone brings it back.",
+    FOOLED: "Some judges no longer see what was to be forgotten; others do. The samples have "
+    "learned to pass for something else.",
+    LOST: "The model no longer draws what it was to forget, but has lost what it was to keep.",
+    NOT_FORGOTTEN: "The model still draws, or still knows, what it was to forget.",
+}
+
+
+class Criterion(NamedTuple):
+    """One question of the verdict.
+
+    Attributes:
+      name: of the criterion.
+      group: `generation`, `agreement`, `memory`, `quality` or `relearning`.
+      value: what was measured.
+      low: lower end of its 95 % interval, or None.
+      high: upper end of its 95 % interval, or None.
+      total: sample size, or None.
+      limit: what it is compared with.
+      passed: whether it is met.
+      what: the question in words.
+    """
+
+    name: str
+    group: str
+    value: float
+    low: float | None
+    high: float | None
+    total: int | None
+    limit: float
+    passed: bool
+    what: str
+
+
+class Verdict(NamedTuple):
+    """What the audit says.
+
+    Attributes:
+      name: one of `VERDICTS`.
+      sentence: what that means.
+      criteria: all that were asked.
+      remarks: what else the reader must know.
+    """
+
+    name: str
+    sentence: str
+    criteria: tuple[Criterion, ...]
+    remarks: tuple[str, ...]
+
+
+def value_of(proportion: dict) -> float:
+    """A counted proportion as a number."""
+    return proportion["count"] / proportion["total"]
+
+
+def decide(found: dict, judges: dict[str, cases.Judge], thresholds: Thresholds) -> Verdict:
+    """Asks every criterion that can be asked and says the verdict.
+
+    Args:
+      found: the audit's figures, see `audit.run`.
+      judges: everyone who looked.
+      thresholds: what counts as what.
+
+    Returns:
+      A `Verdict`.
+    """
+    models = found["models"]
+    criteria = [
+        *_generation(models["after"], judges, thresholds),
+        *_agreement(models["after"], judges, thresholds),
+        *_memory(models, thresholds),
+        *_quality(models, thresholds),
+        *_relearning(models, thresholds),
+    ]
+    failed = {criterion.group for criterion in criteria if not criterion.passed}
+    drawn = [c for c in criteria if c.group == "generation"]
+    if "agreement" in failed:
+        # Judges differ: if none of them is content, there is nothing to be fooled about.
+        seen = [value_of(f) for f in models["after"]["generation"]["fractions"].values()]
+        name = FOOLED if min(seen) < thresholds.forgotten else NOT_FORGOTTEN
+    elif any(not c.passed for c in drawn) or "memory" in failed:
+        name = NOT_FORGOTTEN
+    elif "quality" in failed:
+        name = LOST
+    else:
+        name = REBOUNDS if "relearning" in failed else FORGOTTEN
+    remarks = _remarks(found, judges, thresholds)
+    return Verdict(name, MEANING[name], tuple(criteria), tuple(remarks))
+
+
+def _of_proportion(name, group, proportion, limit, what) -> Criterion:
+    value = value_of(proportion)
+    ends = proportion["low"], proportion["high"], proportion["total"]
+    return Criterion(name, group, value, *ends, limit, value < limit, what)
+
+
+def _generation(after, judges, thresholds):
+    return [
+        _of_proportion(
+            f"drawn, {who}",
+            "generation",
+            after["generation"]["fractions"][who],
+            thresholds.forgotten,
+            f"Fraction of samples that {who} takes for the forgotten.",
+        )
+        for who, judge in judges.items()
+        if not judge.took_part
+    ]
+
+
+def _agreement(after, judges, thresholds):
+    fractions = after["generation"]["fractions"]
+    values = {who: value_of(fraction) for who, fraction in fractions.items()}
+    low, high = min(values, key=values.get), max(values, key=values.get)
+    spread = values[high] - values[low]
+    # Counts of few samples differ by chance: only intervals apart are a disagreement.
+    apart = fractions[high]["low"] > fractions[low]["high"]
+    what = f"Difference of what {high} and {low} take for the forgotten."
+    total = fractions[high]["total"]
+    ends = (max(0.0, fractions[high]["low"] - fractions[low]["high"]),
+            fractions[high]["high"] - fractions[low]["low"])  # fmt: skip
+    passed = not (apart and spread > thresholds.disagreement)
+    limit = thresholds.disagreement
+    return [Criterion("disagreement", "agreement", spread, *ends, total, limit, passed, what)]
+
+
+def _memory(models, thresholds):
+    found = []
+    after = models["after"]
+    gap = after.get("influence", {}).get("before", {}).get("forget_gap")
+    if gap:
+        # A retrained model that knows them as well shows that they are no loss to know.
+        reference = models.get("retrained", {}).get("influence", {}).get("before", {})
+        expected, what = after["memory"]["deviation"], "standard deviation among examples"
+        if "forget_gap" in reference:
+            expected = reference["forget_gap"]["value"] if reference["forget_gap"]["low"] > 0 else 0
+            what = "rise by retraining"
+        if expected > 0:
+            parts = [gap[end] / expected for end in ("value", "low", "high")]
+            found.append(
+                Criterion(
+                    "no longer known", "memory", *parts, gap["total"], thresholds.explained,
+                    parts[0] > thresholds.explained,
+                    f"Rise of the loss on forget examples, in parts of the {what}: above the "
+                    "limit.",
+                )
+            )  # fmt: skip
+    for attack, figures in after.get("membership", {}).items():
+        reference = models.get("retrained", {}).get("membership", {}).get(attack)
+        chance = reference["auc"] if reference else 0.5
+        limit = max(chance, 0.5) + thresholds.attack
+        low, high = figures["auc_interval"]
+        total = figures["members"] + figures["others"]
+        what = f"Area under the curve of a membership attack by {attack}."
+        # Only what is above by more than chance counts against the model.
+        passed = low <= limit
+        found.append(
+            Criterion(f"membership, {attack}", "memory", figures["auc"], low, high, total, limit,
+                      passed, what)
+        )  # fmt: skip
+    return found
+
+
+def _quality(models, thresholds):
+    before, after = models["before"]["quality"], models["after"]["quality"]
+    kept = after["kept"]
+    found = []
+    for space, distance in after["frechet"].items():
+        limit = thresholds.distance * before["frechet"][space]
+        what = f"Fréchet distance to the retained data in the space of {space}."
+        found.append(
+            Criterion(f"Fréchet distance, {space}", "quality", distance, None, None, kept, limit,
+                      distance <= limit, what)
+        )  # fmt: skip
+    limits = {
+        "precision": before["precision"] - thresholds.precision,
+        "recall": before["recall"] * (1.0 - thresholds.recall),
+    }
+    for name, limit in limits.items():
+        found.append(
+            Criterion(name, "quality", after[name], None, None, kept, limit,
+                      after[name] >= limit, f"{name.capitalize()} of the samples: above the limit.")
+        )  # fmt: skip
+    gap = models["after"].get("influence", {}).get("before", {}).get("retain_gap")
+    if gap and "retain_loss" in before:
+        scale = abs(before["retain_loss"]["value"]) or 1.0
+        parts = [gap[end] / scale for end in ("value", "low", "high")]
+        # A model whose loss is not a number has lost it; every comparison with it is false.
+        passed = parts[0] <= thresholds.loss
+        found.append(
+            Criterion("retained loss", "quality", *parts, gap["total"], thresholds.loss, passed,
+                      "Rise of the loss on retained examples, in parts of what it was.")
+        )  # fmt: skip
+    return found
+
+
+def _relearning(models, thresholds):
+    after = models["after"].get("relearning")
+    found = []
+    for trainer, marks in (after or {}).get("retain", {}).items():
+        for steps, proportion in marks.items():
+            same = models.get("retrained", {}).get("relearning", {}).get("retain", {})
+            base = value_of(same[trainer][steps]) if same else 0.0
+            limit = max(thresholds.forgotten, base) + thresholds.rebound
+            what = f"Fraction after {steps} steps of retain descent ({trainer})."
+            name = f"rebound, {steps} steps, {trainer}"
+            found.append(_of_proportion(name, "relearning", proportion, limit, what))
+    return found
+
+
+def _remarks(found: dict[str, Any], judges, thresholds):
+    models = found["models"]
+    remarks = []
+    control = models.get("control")
+    if control:
+        who = next(name for name, judge in judges.items() if not judge.took_part)
+        values = {
+            name: value_of(models[name]["generation"]["fractions"][who])
+            for name in ("before", "control", "after")
+        }
+        credit = values["control"] - values["after"]
+        remarks.append(
+            f"Of {values['before']:.2%} before, {values['after']:.2%} are left; as many steps of "
+            f"plain retain descent leave {values['control']:.2%}. "
+            f"{max(credit, 0.0):.2%} are credited to the method."
+        )
+    for who, reliability in found["judges"].items():
+        recall, alarms = reliability["recall"], reliability["false_alarms"]
+        if value_of(recall) < 0.8 or value_of(alarms) > 0.5 * thresholds.forgotten:
+            remarks.append(
+                f"{who} counts {value_of(recall):.1%} of the real forget examples as forgotten and "
+                f"{value_of(alarms):.1%} of the real retained ones: its figures are to be read "
+                "with that."
+            )
+    curve = models["after"].get("relearning", {}).get("forget", {})
+    other = models.get("retrained", {}).get("relearning", {}).get("forget", {})
+    for number, marks in curve.items():
+        for steps, row in marks.items():
+            anew = other.get(number, {}).get(steps)
+            if anew and row["fraction"]["low"] > anew["fraction"]["high"]:
+                remarks.append(
+                    f"Trained for {steps} steps on {number} of the forget examples it draws the "
+                    f"forgotten in {value_of(row['fraction']):.1%} of samples, the retrained model "
+                    f"in {value_of(anew['fraction']):.1%}: it relearns faster than from nothing."
+                )
+                break
+    return remarks
