@@ -11,6 +11,8 @@ from uno_jax.audit.evidence import Evidence, held_out, mean_with_interval
 from uno_jax.audit.settings import Settings
 
 POINTS = 2000
+OWN = "own judge"
+"""The space of the features of the first of the audit's own judges."""
 
 
 def measure(
@@ -36,7 +38,8 @@ def measure(
         Inception's.
 
     Returns:
-      `kept`, how many samples were measured; `frechet` by space; `precision`, `recall`; with
+      `kept`, how many samples were measured; `frechet` by space, and `frechet_floor`, that of as
+      many real examples by chance, in the space of the own judge; `precision`, `recall`; with
       labels `recall_by_class`; with a loss `retain_loss`, of held-out examples if there are
       such.
     """
@@ -47,9 +50,8 @@ def measure(
     found: dict = {"kept": int(kept.sum())}
     nothing = kept.sum() <= max(settings.neighbours, 1)
     drawn = evidence.features[name][kept]
-    found["frechet"] = {
-        "own judge": float("inf") if nothing else metrics.frechet_distance(drawn, real)
-    }
+    found["frechet"] = {OWN: float("inf") if nothing else metrics.frechet_distance(drawn, real)}
+    found["frechet_floor"] = {OWN: _floor(evidence.real, len(drawn))}
     if nothing:
         found |= {"precision": 0.0, "recall": 0.0}
     else:
@@ -66,6 +68,17 @@ def measure(
     if name in evidence.losses:
         found["retain_loss"] = mean_with_interval(held_out(evidence.losses[name], "retain"))
     return found
+
+
+def _floor(real, count: int) -> float:
+    """The distance of real retained examples from other ones."""
+    others = real.get("retain_held_out")
+    half = len(real["retain"]) // 2
+    some, others = (
+        (real["retain"][::2], real["retain"][1::2]) if others is None else (real["retain"], others)
+    )
+    some = some[: max(count, 2)]
+    return metrics.frechet_distance(some, others) if half > 1 else 0.0
 
 
 def _by_class(drawn, evidence, own, data, settings) -> dict[str, float]:

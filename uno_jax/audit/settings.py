@@ -59,7 +59,8 @@ class Thresholds:
         the retrained model's (without one, above 1/2).
       rebound: after retain descent the fraction may be at most this much above `forgotten`.
       loss: by how much of the retained loss that loss may have risen.
-      distance: how many times the Fréchet distance may be what it was.
+      distance: how many times the Fréchet distance may be what it was, plus what it is between
+        real examples.
       precision: by how much precision may have fallen.
       recall: the part of recall that may have been lost.
     """

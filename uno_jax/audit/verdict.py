@@ -185,7 +185,9 @@ def _quality(models, thresholds):
     kept = after["kept"]
     found = []
     for space, distance in after["frechet"].items():
-        limit = thresholds.distance * before["frechet"][space]
+        # So far apart are real examples too, by their small number.
+        floor = before["frechet_floor"].get(space, 0.0)
+        limit = thresholds.distance * before["frechet"][space] + floor
         what = f"Fréchet distance to the retained data in the space of {space}."
         found.append(
             Criterion(f"Fréchet distance, {space}", "quality", distance, None, None, kept, limit,
