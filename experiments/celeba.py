@@ -9,6 +9,7 @@ Trains the convolutional VAE of the paper, three classifiers of the 40 attribute
 yardstick that never saw the forgotten faces; unlearns with each method and seed from the
 same checkpoint; and writes a report. The guide stops the gradient methods, as published,
 and has no part in the redirect; two judges of different architecture take no part in any.
+The first method's model is audited.
 
 `--out` holds what is trained once for all forget sets, and a folder for each of these.
 Every stage goes on from its last checkpoint when the same command is given again. The
@@ -25,11 +26,11 @@ from typing import Literal
 import jax
 
 import uno_jax as uno
-from experiments import celeba_models, celeba_report, common, devices, resumable
-from experiments.celeba_lab import Lab, Target
+from experiments import audits, celeba_models, celeba_report, common, devices, resumable
+from experiments.celeba_lab import Lab, Target, train_fingerprint
 from experiments.face_redirect import face_model
 from experiments.vae_methods import Protocol, prepare
-from uno_jax import checkpoints, data
+from uno_jax import data
 
 MethodName = Literal[uno.methods.UNCONDITIONAL]
 DataName = Literal[data.FACE_SOURCES]
@@ -141,6 +142,8 @@ class Options:
     """Samples that the table's fractions are counted on."""
     rebound_steps: int | None = None
     """Steps of retain descent behind each method, to see what comes back."""
+    audit_samples: int = 2000
+    """Samples of each model that are audited."""
     mesh: str = ""
     """Devices to spread batches and large arrays over, such as data=4,fsdp=2."""
     backend: devices.Backend = "jit"
@@ -153,7 +156,7 @@ SHARED = (
     *("crop", "epochs", "train_batch", "decay", "judge_steps", "backend"),
 )
 FREE = ("out", "cache_dir", "stage", "preset", "method", "seeds", "save_every")
-FREE = (*FREE, "train_save_every", "inception", "mesh")
+FREE = (*FREE, "train_save_every", "inception", "mesh", "audit_samples")
 
 
 def resolve(options: Options) -> Options:
@@ -182,14 +185,6 @@ def load(options: Options, split: str) -> data.Faces:
             f"skipped {len(faces.skipped)} that could not be decoded: {names}", style="yellow"
         )
     return faces
-
-
-def fingerprint(faces: data.Faces) -> str:
-    """Of every label and of a thousand faces."""
-    some = faces.images[:: max(1, len(faces.images) // 1000)]
-    return checkpoints.fingerprint(
-        {"images": some, "attributes": faces.attributes, "identity": faces.identity}
-    )
 
 
 def unlearn(options: Options, lab: Lab, folder: common.RunFolder, original) -> dict:
@@ -248,7 +243,7 @@ def main(options: Options) -> dict:
     folder = common.RunFolder(options.out / target.slug, options, ignore=(*SHARED, *FREE))
     train, test = load(options, "train"), load(options, "test")
     common.console.print(f"{target.text}: {target.split(train).describe()}")
-    shared.data = folder.data = fingerprint(train)
+    shared.data = folder.data = train_fingerprint(train)
 
     original = celeba_models.trained_vae(options, shared, "before", train, None)
     classifiers = {
@@ -292,6 +287,11 @@ def main(options: Options) -> dict:
     folder.write_json("metrics", results)
     histories = {name: runs[0][0].history for name, runs in unlearned.items()}
     celeba_report.write_report(lab, folder, results, states, histories)
+    first = options.method[0]
+    subjects = {"before": original, "after": states[first], "retrained": retrained}
+    if "retain-descent" in states:
+        subjects["control"] = states["retain-descent"]
+    audits.of_faces(options, lab, folder, subjects, first, steps=rows[first][0]["steps"])
     return results
 
 

@@ -12,7 +12,7 @@ import optax
 import uno_jax as uno
 from experiments import celeba_models
 from experiments.celeba_models import Classifier
-from uno_jax import data, foreign, metrics, models
+from uno_jax import checkpoints, data, foreign, metrics, models
 
 EYES = ("judge", "judge2", "guide")
 REFERENCES = 5000  # retained training faces that a Fréchet distance is taken to
@@ -90,6 +90,14 @@ def embed(classifier: Classifier, faces: data.Faces, rows: np.ndarray | None = N
             np.asarray(classifier.embed(data.to_floats(faces.images[part])))
             for part in np.array_split(rows, -(-len(rows) // 500))
         ]
+    )
+
+
+def train_fingerprint(faces: data.Faces) -> str:
+    """Of every label and of a thousand faces."""
+    some = faces.images[:: max(1, len(faces.images) // 1000)]
+    return checkpoints.fingerprint(
+        {"images": some, "attributes": faces.attributes, "identity": faces.identity}
     )
 
 

@@ -1,8 +1,6 @@
 """What the audits of MNIST models share: the published model, its data, its methods."""
 
 import dataclasses
-import json
-from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -10,7 +8,7 @@ import jax
 import numpy as np
 
 import uno_jax as uno
-from experiments import common, published, redirect, resumable, training
+from experiments import audits, common, published, redirect, resumable, training
 from experiments.vae_methods import Protocol, prepare
 from uno_jax import audit, checkpoints, data, metrics, models
 
@@ -37,6 +35,8 @@ class Options:
     """Training steps of each of the audit's own judges."""
     relearn_steps: tuple[int, ...] = (20, 100)
     """Steps of retain descent after which relearning is looked at."""
+    relearn_examples: tuple[int, ...] = (1, 8, 64)
+    """Forget examples that relearning is tried on."""
     seed: int = 0
     """Decides batches, noise and latents."""
 
@@ -131,30 +131,26 @@ class Lab:
 
     def audit(self, name: str, digit: int, trees: dict[str, uno.TrainState], **case: Any) -> dict:
         """What the audit finds, or what the folder already holds."""
-        options, out = self.options, self.folder.path / "audits" / name
-        if not (out / "audit.html").exists():
-            settings = audit.Settings(
-                samples=options.samples,
-                judge_steps=options.judge_steps,
-                retain_steps=options.relearn_steps,
-                relearn_samples=min(options.samples, 2000),
-                seed=options.seed,
-            )
-            gone = case.pop("gone", ())
-            subject = audit.Case(
+        options, gone = self.options, case.pop("gone", ())
+        settings = audit.Settings(
+            samples=options.samples,
+            judge_steps=options.judge_steps,
+            retain_steps=options.relearn_steps,
+            forget_examples=options.relearn_examples,
+            relearn_samples=min(options.samples, 2000),
+            seed=options.seed,
+        )
+
+        def make_case():
+            return audit.Case(
                 data=self.sides(digit, gone),
                 params={who: audit.variables(state) for who, state in trees.items()},
                 model=audit.vae(self.vae),
                 about={"model": name, "digit": digit, **common.facts()},
                 **case,
             )
-            say = partial(_say, name)
-            audit.run(subject, settings=settings, out=out, report=say)
-        return json.loads((out / "audit.json").read_text())
 
-
-def _say(name: str, stage: str) -> None:
-    common.console.print(f"{name}: {stage}")
+        return audits.audit_or_restore(self.folder, name, make_case, settings)
 
 
 def row_of(found: dict) -> dict[str, str]:

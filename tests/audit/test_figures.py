@@ -62,11 +62,11 @@ def test_wilson_intervals_cover_as_often_as_they_can(chance):
     assert hits == pytest.approx(exact, abs=0.015) and 0.9 < hits <= 1.0
 
 
-def test_means_leave_out_what_is_not_a_number():
-    found = evidence.mean_with_interval(np.array([1.0, np.nan, 3.0, np.inf]))
-    assert (found["value"], found["total"]) == (2.0, 2)
-    empty = evidence.mean_with_interval(np.array([np.nan]))
-    assert np.isnan(empty["value"]) and empty["total"] == 0
+def test_a_loss_that_overflows_is_no_small_loss():
+    found = evidence.mean_with_interval(np.array([1.0, np.nan, 3.0]))
+    assert found == {"value": np.inf, "low": np.inf, "high": np.inf, "total": 3}
+    one = evidence.mean_with_interval(np.array([2.0]))
+    assert (one["value"], one["high"], one["total"]) == (2.0, np.inf, 1)
 
 
 def test_the_likelihood_ratio_takes_out_what_is_hard_anyway():

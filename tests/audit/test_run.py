@@ -106,6 +106,17 @@ def test_a_broken_model_is_no_success():
     }
 
 
+def test_a_model_that_draws_no_pictures_is_no_success():
+    """All of it is finite, and nothing of it is a sample any more."""
+    collapsed = mixture.params(logits=mixture.without(-9.0), means=np.full((4, 12), 3e19))
+    found = verdict(mixture.case(collapsed))
+    assert found.verdict.name == audit.LOST
+    lost = {c.name: c for c in found.verdict.criteria if not c.passed}
+    assert {"precision", "retained loss"} <= set(lost)
+    # What is not finite is None in JSON, never left out.
+    assert found.found["models"]["after"]["quality"]["retain_loss"]["value"] is None
+
+
 def test_two_files_of_samples_will_do():
     rng = np.random.default_rng(5)
 
@@ -163,3 +174,37 @@ def test_the_same_seed_says_the_same():
     for found in (first, second):
         del found["about"]
     assert first == second
+
+
+def proportion(count, total=1000):
+    from uno_jax import metrics
+
+    return metrics.proportion(count, total)._asdict()
+
+
+def test_a_judge_is_worth_what_it_is_worth_on_the_retrained_model():
+    """Two judges differ on pictures between classes, on a model that never saw the class too."""
+    from uno_jax.audit import verdict as verdicts
+
+    quality = {"kept": 900, "frechet": {"own judge": 1.0}, "frechet_floor": {"own judge": 0.1},
+               "precision": 0.9, "recall": 0.5}  # fmt: skip
+    judges = {name: audit.Judge(None, (1,)) for name in ("one", "two")}
+
+    def model(one, two):
+        fractions = {"one": proportion(one), "two": proportion(two)}
+        return {"generation": {"fractions": fractions}, "quality": quality}
+
+    found = {
+        "models": {"before": model(120, 130), "after": model(10, 90)},
+        "judges": {
+            name: {"recall": proportion(990), "false_alarms": proportion(2)} for name in judges
+        },
+    }
+    assert verdicts.decide(found, judges, audit.Thresholds()).name == audit.FOOLED
+    found["models"]["retrained"] = model(5, 110)
+    said = verdicts.decide(found, judges, audit.Thresholds())
+    assert said.name == audit.FORGOTTEN
+    assert any("two takes 11.00% of the retrained" in remark for remark in said.remarks)
+    limits = {c.name: c.limit for c in said.criteria}
+    assert limits["drawn, one"] == 0.02 and limits["drawn, two"] == 0.11
+    assert limits["disagreement"] == pytest.approx(0.02 + 0.105)

@@ -13,10 +13,11 @@ import numpy as np
 import pytest
 from orbax.checkpoint import v1 as ocp
 
-from experiments import celeba, common
+from experiments import audits, celeba, common
 from experiments.celeba_lab import Target
 from tests import faces as fixtures
 from uno_jax import checkpoints, data
+from uno_jax.audit import case as cases
 
 ROOT = Path(__file__).parents[2]
 TINY = celeba.Options(
@@ -46,7 +47,10 @@ def places(tmp_path_factory):
     return root
 
 
-def test_all_stages_on_the_folder_with_an_expression_then_a_person(places):
+def test_all_stages_on_the_folder_with_an_expression_then_a_person(places, monkeypatch):
+    seen = []
+    verdict = {"verdict": {"name": "forgotten", "sentence": "None is drawn."}}
+    monkeypatch.setattr(audits, "audit_or_restore", lambda *a: seen.append(a) or verdict)
     options = dataclasses.replace(
         TINY,
         data_dir=places / "folder",
@@ -72,6 +76,16 @@ def test_all_stages_on_the_folder_with_an_expression_then_a_person(places):
     assert {"table.md", "table.csv", "table.json", "samples.png"} <= public
     assert not any("reconstruction" in name for name in public)
     assert "| before |" in (folder / "publish" / "table.md").read_text()
+
+    # It ends with an audit of the first method.
+    ((_, name, make_case, settings),) = seen
+    case = make_case()
+    cases.check(case)
+    assert name == "redirect" and settings.samples == options.audit_samples
+    assert set(case.params) == {"before", "after", "retrained"} and case.steps == 1
+    assert not any(judge.took_part for judge in case.judges.values())
+    images = case.model.sample(case.params["after"], jax.random.key(0), 3)
+    assert images.shape == (3, 16, 16, 3) and case.judges["guide"].classify(images).shape == (3, 2)
 
     # A person is a forget set too; what is trained for all forget sets is used again.
     before = (options.out / "checkpoints" / "before").stat().st_mtime_ns

@@ -108,8 +108,6 @@ def gather(
         samples = {name: draw(sample, tree, key, settings.samples) for name, tree in params.items()}
     else:
         samples = {name: np.asarray(images) for name, images in case.samples.items()}
-    for name, images in samples.items():
-        cases.check_images(f"samples of {name}", images, case.data)
     losses = {}
     if case.model and case.model.loss_fn:
         loss_fn = jax.jit(case.model.loss_fn)
@@ -137,16 +135,14 @@ def held_out(sides: dict, side: str):
 
 
 def mean_with_interval(values: np.ndarray) -> dict[str, float]:
-    """Mean of the finite values, its 95 % interval by the normal approximation, their number."""
+    """Mean of at least one value, its 95 % interval by the normal approximation, their number.
+
+    With a value that is not finite all are infinite: a loss that overflows is no small loss.
+    """
     values = np.asarray(values, np.float64)
-    values = values[np.isfinite(values)]
-    if not len(values):
-        return {"value": float("nan"), "low": float("nan"), "high": float("nan"), "total": 0}
-    half = 1.96 * values.std(ddof=1) / np.sqrt(len(values)) if len(values) > 1 else float("nan")
+    total = len(values)
+    if not np.isfinite(values).all():
+        return {"value": np.inf, "low": np.inf, "high": np.inf, "total": total}
     mean = float(values.mean())
-    return {
-        "value": mean,
-        "low": float(mean - half),
-        "high": float(mean + half),
-        "total": len(values),
-    }
+    half = float(1.96 * values.std(ddof=1) / np.sqrt(total)) if total > 1 else np.inf
+    return {"value": mean, "low": mean - half, "high": mean + half, "total": total}

@@ -34,7 +34,9 @@ def measure(
         return found
     difference = np.nan_to_num(evidence.samples[name]) - np.nan_to_num(evidence.samples[other])
     deviation = np.std(case.data.retain["image"])
-    found["output_change"] = float(np.sqrt(np.mean(np.square(difference))) / deviation)
+    found["output_change"] = float(
+        np.sqrt(np.mean(np.square(difference, dtype=np.float64))) / deviation
+    )
     if name in evidence.losses:
         for side in ("retain", "forget"):
             values = [held_out(evidence.losses[who], side) for who in (name, other)]

@@ -22,6 +22,7 @@ from uno_jax.audit import networks
 
 BATCH = 128
 CHUNK = 1000
+FAR = 1e6
 
 
 class OwnJudge(NamedTuple):
@@ -192,7 +193,8 @@ def features(embed: Callable, images) -> np.ndarray:
     """(N, D) float32 features, in chunks."""
     images = np.nan_to_num(np.asarray(images))
     parts = [np.asarray(embed(images[i : i + CHUNK])) for i in range(0, len(images), CHUNK)]
-    return np.concatenate(parts)
+    # Of pictures far from all data distances must stay numbers.
+    return np.clip(np.nan_to_num(np.concatenate(parts)), -FAR, FAR)
 
 
 def forgotten(judge: cases.Judge, images) -> metrics.Proportion:

@@ -23,7 +23,7 @@ from uno_jax.audit import (
     relearning,
     verdict,
 )
-from uno_jax.audit.evidence import gather
+from uno_jax.audit.evidence import gather, held_out
 from uno_jax.audit.settings import Settings, Thresholds
 
 SCHEMA = "uno_jax.audit/1"
@@ -142,11 +142,11 @@ def run(
             for other in ("before", "retrained")
             if other in names and other != name
         }
-        if evidence.losses:
-            spread = evidence.losses[name].get("forget_held_out", evidence.losses[name]["forget"])
-            found[name]["memory"] = {"deviation": float(spread.std())}
         if attacked:
             found[name]["membership"] = membership.measure(name, evidence, settings)
+    if evidence.losses:
+        known = held_out(evidence.losses["before"], "forget")
+        found["before"]["memory"] = {"deviation": float(known.std())}
     for name in relearned:
         say(f"relearning of {name}")
         found[name]["relearning"] = relearning.measure(

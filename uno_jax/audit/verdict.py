@@ -85,8 +85,8 @@ def decide(found: dict, judges: dict[str, cases.Judge], thresholds: Thresholds) 
     """
     models = found["models"]
     criteria = [
-        *_generation(models["after"], judges, thresholds),
-        *_agreement(models["after"], judges, thresholds),
+        *_generation(models, judges, thresholds),
+        *_agreement(models, thresholds),
         *_memory(models, thresholds),
         *_quality(models, thresholds),
         *_relearning(models, thresholds),
@@ -107,39 +107,53 @@ def decide(found: dict, judges: dict[str, cases.Judge], thresholds: Thresholds) 
     return Verdict(name, MEANING[name], tuple(criteria), tuple(remarks))
 
 
-def _of_proportion(name, group, proportion, limit, what) -> Criterion:
+def _of_proportion(name, group, proportion, limit, what, least=-1.0) -> Criterion:
+    """Met below the limit, or at most at `least`."""
     value = value_of(proportion)
     ends = proportion["low"], proportion["high"], proportion["total"]
-    return Criterion(name, group, value, *ends, limit, value < limit, what)
+    passed = value < limit or value <= least
+    return Criterion(name, group, value, *ends, max(limit, least), passed, what)
 
 
-def _generation(after, judges, thresholds):
+def _on_retrained(models) -> dict[str, float]:
+    """What each judge takes for the forgotten on the retrained model, which never saw any."""
+    fractions = models.get("retrained", {}).get("generation", {}).get("fractions", {})
+    return {who: value_of(fraction) for who, fraction in fractions.items()}
+
+
+def _generation(models, judges, thresholds):
+    baseline = _on_retrained(models)
     return [
         _of_proportion(
             f"drawn, {who}",
             "generation",
-            after["generation"]["fractions"][who],
+            models["after"]["generation"]["fractions"][who],
             thresholds.forgotten,
             f"Fraction of samples that {who} takes for the forgotten.",
+            baseline.get(who, -1.0),
         )
         for who, judge in judges.items()
         if not judge.took_part
     ]
 
 
-def _agreement(after, judges, thresholds):
-    fractions = after["generation"]["fractions"]
+def _agreement(models, thresholds):
+    fractions = models["after"]["generation"]["fractions"]
     values = {who: value_of(fraction) for who, fraction in fractions.items()}
     low, high = min(values, key=values.get), max(values, key=values.get)
     spread = values[high] - values[low]
+    baseline = _on_retrained(models)
+    usual = max(0.0, baseline[high] - baseline[low]) if baseline else 0.0
+    limit = thresholds.disagreement + usual
     # Counts of few samples differ by chance: only intervals apart are a disagreement.
     apart = fractions[high]["low"] > fractions[low]["high"]
     what = f"Difference of what {high} and {low} take for the forgotten."
+    ends = (
+        max(0.0, fractions[high]["low"] - fractions[low]["high"]),
+        fractions[high]["high"] - fractions[low]["low"],
+    )
+    passed = not (apart and spread > limit)
     total = fractions[high]["total"]
-    ends = (max(0.0, fractions[high]["low"] - fractions[low]["high"]),
-            fractions[high]["high"] - fractions[low]["low"])  # fmt: skip
-    passed = not (apart and spread > thresholds.disagreement)
-    limit = thresholds.disagreement
     return [Criterion("disagreement", "agreement", spread, *ends, total, limit, passed, what)]
 
 
@@ -150,7 +164,10 @@ def _memory(models, thresholds):
     if gap:
         # A retrained model that knows them as well shows that they are no loss to know.
         reference = models.get("retrained", {}).get("influence", {}).get("before", {})
-        expected, what = after["memory"]["deviation"], "standard deviation among examples"
+        expected, what = (
+            models["before"]["memory"]["deviation"],
+            "standard deviation among examples",
+        )
         if "forget_gap" in reference:
             expected = reference["forget_gap"]["value"] if reference["forget_gap"]["low"] > 0 else 0
             what = "rise by retraining"
@@ -245,6 +262,12 @@ def _remarks(found: dict[str, Any], judges, thresholds):
             f"plain retain descent leave {values['control']:.2%}. "
             f"{max(credit, 0.0):.2%} are credited to the method."
         )
+    for who, share in _on_retrained(models).items():
+        if share >= thresholds.forgotten:
+            remarks.append(
+                f"{who} takes {share:.2%} of the retrained model's samples for the forgotten, "
+                "though that model never saw any: pictures between classes, not memory."
+            )
     for who, reliability in found["judges"].items():
         recall, alarms = reliability["recall"], reliability["false_alarms"]
         if value_of(recall) < 0.8 or value_of(alarms) > 0.5 * thresholds.forgotten:
