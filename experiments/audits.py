@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -19,6 +20,7 @@ def audit_or_restore(
     name: str,
     make_case: Callable[[], audit.Case],
     settings: audit.Settings,
+    inception: Path | None = None,
 ) -> dict:
     """What the audit finds, or what the folder already holds.
 
@@ -27,29 +29,32 @@ def audit_or_restore(
       name: of the model.
       make_case: makes the case, if there is something to be done.
       settings: how much is drawn and trained.
+      inception: weights, for FID.
 
     Returns:
       What `audit.json` holds.
     """
     out = folder.path / "audits" / name
     if not (out / "audit.html").exists():
+        case = make_case()
         audit.run(
-            make_case(),
+            case,
             settings=settings,
             out=out,
+            features=inception and {"Inception": audit.inception(inception, case.data)},
             report=lambda stage: common.console.print(f"audit of {name}: {stage}"),
         )
     return json.loads((out / "audit.json").read_text())
 
 
-def _audited(folder, name, make_case, settings) -> dict | None:
+def _audited(folder, name, make_case, settings, inception=None) -> dict | None:
     """Audits and says the verdict, or why there is none.
 
     Not every model of an experiment can be audited: one may never have drawn what it is to
     forget. That is no reason to end an experiment with an error after hours.
     """
     try:
-        found = audit_or_restore(folder, name, make_case, settings)
+        found = audit_or_restore(folder, name, make_case, settings, inception)
     except ValueError as error:
         common.console.print(f"no audit of {name}: {error}", style="yellow", markup=False)
         return None
@@ -151,7 +156,7 @@ def of_faces(
             **_about(method, lab.target.text, about),
         )
 
-    return _audited(folder, method, make_case, _settings(options))
+    return _audited(folder, method, make_case, _settings(options), options.inception)
 
 
 def _about(method, forgotten, about) -> dict[str, Any]:

@@ -137,3 +137,23 @@ def test_numbers_that_json_has_not_become_none():
     plain = audit.run.__globals__["plain"]
     value = {"a": float("nan"), 1: (np.float32(2.0), np.int64(3)), "b": [True, None, "x"]}
     assert plain(value) == {"a": None, "1": [2.0, 3], "b": [True, None, "x"]}
+
+
+def test_inception_sees_pictures_in_its_own_range(tmp_path):
+    rng = np.random.default_rng(3)
+    weights = {
+        name: (0.05 * rng.normal(size=shape) if "weight" in name else np.ones(shape)).astype("f4")
+        for name, shape in metrics.inception_shapes().items()
+    }
+    np.savez(tmp_path / "weights.npz", **weights)
+    # Grey pictures of bytes' range, flattened.
+    images = rng.uniform(0, 255, (2, 64)).astype(np.float32)
+    images[0, :2] = 0.0, 255.0
+    side = {"image": images}
+    embed = audit.inception(tmp_path / "weights.npz", audit.Data(side, side))
+    unit = (images / 127.5 - 1.0).reshape(-1, 8, 8, 1)
+    expected = metrics.inception_features(weights, np.repeat(unit, 3, axis=-1))
+    np.testing.assert_allclose(embed(images), expected, rtol=1e-3, atol=1e-4)
+    vectors = {"image": images[:, :5]}
+    with pytest.raises(ValueError, match="inception: expected pictures, got arrays of"):
+        audit.inception(tmp_path / "weights.npz", audit.Data(vectors, vectors))

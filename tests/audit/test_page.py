@@ -1,5 +1,6 @@
 """The report is whole in itself, says everything in words, and looks right in a browser."""
 
+import importlib.metadata
 import re
 import shutil
 import subprocess
@@ -76,6 +77,13 @@ def test_the_command_audits_files(audited, tmp_path, capsys):
     shutil.copy(folder / "before.npz", folder / "x.npz")
     assert command(turned, tmp_path / "again") == 1
     assert "verdict: not forgotten" in capsys.readouterr().out
+
+
+def test_it_is_installed_as_a_command():
+    (script,) = importlib.metadata.entry_points(group="console_scripts", name="uno-audit")
+    from uno_jax.audit.__main__ import entry
+
+    assert script.load() is entry
 
 
 def test_the_command_says_what_is_missing(audited, tmp_path, capsys):

@@ -78,7 +78,7 @@ def test_all_stages_on_the_folder_with_an_expression_then_a_person(places, monke
     assert "| before |" in (folder / "publish" / "table.md").read_text()
 
     # It ends with an audit of the first method.
-    ((_, name, make_case, settings),) = seen
+    ((_, name, make_case, settings, _),) = seen
     case = make_case()
     cases.check(case)
     assert name == "redirect" and settings.samples == options.audit_samples

@@ -13,6 +13,7 @@ from uno_jax.audit.page import summary  # noqa: E402
 from uno_jax.audit.relearning import adam_trainer  # noqa: E402
 from uno_jax.audit.run import COSTS, SCHEMA, Audit, run  # noqa: E402
 from uno_jax.audit.settings import Settings, Thresholds  # noqa: E402
+from uno_jax.audit.spaces import inception  # noqa: E402
 from uno_jax.audit.verdict import (  # noqa: E402
     FOOLED,
     FORGOTTEN,
@@ -46,6 +47,7 @@ __all__ = [
     "adam_trainer",
     "case_of_files",
     "denoiser",
+    "inception",
     "read_images",
     "run",
     "stateful_trainer",

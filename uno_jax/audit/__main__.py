@@ -44,6 +44,8 @@ class Options:
     """npz of examples like the forgotten ones that no model was trained on."""
     case: str = ""
     """MODULE:FUNCTION that makes a case, instead of files."""
+    inception: Path | None = None
+    """Inception-v3 weights for FID (npz or safetensors, names of pt_inception-2015-12-05)."""
     settings: audit.Settings = dataclasses.field(default_factory=audit.Settings)
     """How much is drawn and trained."""
     thresholds: audit.Thresholds = dataclasses.field(default_factory=audit.Thresholds)
@@ -80,11 +82,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the audit; 0 if the verdict is "forgotten", 1 if it is another, 2 on a mistake."""
     options = tyro.cli(Options, args=arguments)
     try:
+        case = make_case(options)
+        spaces = options.inception and {"Inception": audit.inception(options.inception, case.data)}
         found = audit.run(
-            make_case(options),
+            case,
             settings=options.settings,
             thresholds=options.thresholds,
             out=options.out,
+            features=spaces,
             report=lambda stage: print(f"{stage} ...", file=sys.stderr, flush=True),
         )
     except (ValueError, OSError, ImportError) as error:

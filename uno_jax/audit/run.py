@@ -74,7 +74,7 @@ def run(
       thresholds: what counts as what.
       out: a folder for `audit.json`, `audit.html` and its figures.
       features: further spaces for Fréchet distances, name to a function from (n, ...) images to
-        (n, D), such as Inception's.
+        (n, D), such as `audit.inception`.
       report: called with the name of each stage as it begins.
 
     Returns:
