@@ -60,11 +60,12 @@ class Thresholds:
       attack: the area under the curve of a membership attack may be at most this much above
         the retrained model's (without one, above 1/2).
       rebound: after retain descent the fraction may be at most this much above `forgotten`.
-      loss: by how much of the retained loss that loss may have risen.
-      distance: how many times the Fréchet distance may be what it was, plus what it is between
-        real examples.
-      precision: by how much precision may have fallen.
-      recall: the part of recall that may have been lost.
+      loss: by how much of the retained loss that loss may have risen, beyond what it rises by
+        when the model is retrained.
+      distance: how many times the Fréchet distance may be what it was, or what the retrained
+        model's is if that is more, plus what it is between real examples.
+      precision: by how much precision may have fallen, from the lower of the same two.
+      recall: the part of recall that may have been lost, of the lower of the same two.
     """
 
     forgotten: float = 0.02

@@ -199,20 +199,24 @@ def _memory(models, thresholds):
 
 def _quality(models, thresholds):
     before, after = models["before"]["quality"], models["after"]["quality"]
+    # Retraining costs quality too: nothing better can be asked for than the worse of the two.
+    yardstick = models.get("retrained", {}).get("quality", before)
     kept = after["kept"]
     found = []
     for space, distance in after["frechet"].items():
         # So far apart are real examples too, by their small number.
         floor = before["frechet_floor"].get(space, 0.0)
-        limit = thresholds.distance * before["frechet"][space] + floor
+        worse = max(before["frechet"][space], yardstick["frechet"][space])
+        limit = thresholds.distance * worse + floor
         what = f"Fréchet distance to the retained data in the space of {space}."
         found.append(
             Criterion(f"Fréchet distance, {space}", "quality", distance, None, None, kept, limit,
                       distance <= limit, what)
         )  # fmt: skip
+    worse = {name: min(before[name], yardstick[name]) for name in ("precision", "recall")}
     limits = {
-        "precision": before["precision"] - thresholds.precision,
-        "recall": before["recall"] * (1.0 - thresholds.recall),
+        "precision": worse["precision"] - thresholds.precision,
+        "recall": worse["recall"] * (1.0 - thresholds.recall),
     }
     for name, limit in limits.items():
         found.append(
@@ -223,10 +227,12 @@ def _quality(models, thresholds):
     if gap and "retain_loss" in before:
         scale = abs(before["retain_loss"]["value"]) or 1.0
         parts = [gap[end] / scale for end in ("value", "low", "high")]
+        same = models.get("retrained", {}).get("influence", {}).get("before", {})
+        usual = max(0.0, same["retain_gap"]["value"]) / scale if "retain_gap" in same else 0.0
+        limit = thresholds.loss + usual
         # A model whose loss is not a number has lost it; every comparison with it is false.
-        passed = parts[0] <= thresholds.loss
         found.append(
-            Criterion("retained loss", "quality", *parts, gap["total"], thresholds.loss, passed,
+            Criterion("retained loss", "quality", *parts, gap["total"], limit, parts[0] <= limit,
                       "Rise of the loss on retained examples, in parts of what it was.")
         )  # fmt: skip
     return found
