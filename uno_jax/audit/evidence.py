@@ -146,3 +146,14 @@ def mean_with_interval(values: np.ndarray) -> dict[str, float]:
     mean = float(values.mean())
     half = float(1.96 * values.std(ddof=1) / np.sqrt(total)) if total > 1 else np.inf
     return {"value": mean, "low": mean - half, "high": mean + half, "total": total}
+
+
+def value_of(proportion: dict) -> float:
+    """A counted proportion as a number."""
+    return proportion["count"] / proportion["total"]
+
+
+def on_retrained(models: dict[str, dict]) -> dict[str, float]:
+    """What each judge takes for the forgotten on the retrained model, which never saw any."""
+    fractions = models.get("retrained", {}).get("generation", {}).get("fractions", {})
+    return {who: value_of(fraction) for who, fraction in fractions.items()}

@@ -7,6 +7,7 @@ import numpy as np
 
 from uno_jax import report
 from uno_jax.audit import networks, verdict
+from uno_jax.audit.evidence import value_of
 
 TONES = {
     verdict.FORGOTTEN: "good",
@@ -20,7 +21,7 @@ GRID = 100
 
 def percent(proportion: dict) -> str:
     """A counted proportion with its interval, as text."""
-    value = verdict.value_of(proportion)
+    value = value_of(proportion)
     return f"{value:.2%} [{proportion['low']:.2%}, {proportion['high']:.2%}]"
 
 
@@ -269,7 +270,7 @@ def _curves(found) -> dict[str, list[tuple[int, float, float, float]]]:
     who = next(iter(found["judges"]))
 
     def point(step: Any, p: dict):
-        return int(step), verdict.value_of(p), p["low"], p["high"]
+        return int(step), value_of(p), p["low"], p["high"]
 
     return {
         f"{name}, {trainer}": [

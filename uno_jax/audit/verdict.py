@@ -1,8 +1,10 @@
 """The verdict: criteria with their numbers, and what follows from them."""
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from uno_jax.audit import case as cases
+from uno_jax.audit import remarks
+from uno_jax.audit.evidence import on_retrained, value_of
 from uno_jax.audit.settings import Thresholds
 
 FORGOTTEN = "forgotten"
@@ -67,11 +69,6 @@ class Verdict(NamedTuple):
     remarks: tuple[str, ...]
 
 
-def value_of(proportion: dict) -> float:
-    """A counted proportion as a number."""
-    return proportion["count"] / proportion["total"]
-
-
 def decide(found: dict, judges: dict[str, cases.Judge], thresholds: Thresholds) -> Verdict:
     """Asks every criterion that can be asked and says the verdict.
 
@@ -103,8 +100,8 @@ def decide(found: dict, judges: dict[str, cases.Judge], thresholds: Thresholds) 
         name = LOST
     else:
         name = REBOUNDS if "relearning" in failed else FORGOTTEN
-    remarks = _remarks(found, judges, thresholds)
-    return Verdict(name, MEANING[name], tuple(criteria), tuple(remarks))
+    said = remarks.remarks(found, judges, thresholds)
+    return Verdict(name, MEANING[name], tuple(criteria), tuple(said))
 
 
 def _of_proportion(name, group, proportion, limit, what, least=-1.0) -> Criterion:
@@ -115,14 +112,8 @@ def _of_proportion(name, group, proportion, limit, what, least=-1.0) -> Criterio
     return Criterion(name, group, value, *ends, max(limit, least), passed, what)
 
 
-def _on_retrained(models) -> dict[str, float]:
-    """What each judge takes for the forgotten on the retrained model, which never saw any."""
-    fractions = models.get("retrained", {}).get("generation", {}).get("fractions", {})
-    return {who: value_of(fraction) for who, fraction in fractions.items()}
-
-
 def _generation(models, judges, thresholds):
-    baseline = _on_retrained(models)
+    baseline = on_retrained(models)
     return [
         _of_proportion(
             f"drawn, {who}",
@@ -142,7 +133,7 @@ def _agreement(models, thresholds):
     values = {who: value_of(fraction) for who, fraction in fractions.items()}
     low, high = min(values, key=values.get), max(values, key=values.get)
     spread = values[high] - values[low]
-    baseline = _on_retrained(models)
+    baseline = on_retrained(models)
     usual = max(0.0, baseline[high] - baseline[low]) if baseline else 0.0
     limit = thresholds.disagreement + usual
     # Counts of few samples differ by chance: only intervals apart are a disagreement.
@@ -250,48 +241,3 @@ def _relearning(models, thresholds):
             name = f"rebound, {steps} steps, {trainer}"
             found.append(_of_proportion(name, "relearning", proportion, limit, what))
     return found
-
-
-def _remarks(found: dict[str, Any], judges, thresholds):
-    models = found["models"]
-    remarks = []
-    control = models.get("control")
-    if control:
-        who = next(name for name, judge in judges.items() if not judge.took_part)
-        values = {
-            name: value_of(models[name]["generation"]["fractions"][who])
-            for name in ("before", "control", "after")
-        }
-        credit = values["control"] - values["after"]
-        remarks.append(
-            f"Of {values['before']:.2%} before, {values['after']:.2%} are left; as many steps of "
-            f"plain retain descent leave {values['control']:.2%}. "
-            f"{max(credit, 0.0):.2%} are credited to the method."
-        )
-    for who, share in _on_retrained(models).items():
-        if share >= thresholds.forgotten:
-            remarks.append(
-                f"{who} takes {share:.2%} of the retrained model's samples for the forgotten, "
-                "though that model never saw any: pictures between classes, not memory."
-            )
-    for who, reliability in found["judges"].items():
-        recall, alarms = reliability["recall"], reliability["false_alarms"]
-        if value_of(recall) < 0.8 or value_of(alarms) > 0.5 * thresholds.forgotten:
-            remarks.append(
-                f"{who} counts {value_of(recall):.1%} of the real forget examples as forgotten and "
-                f"{value_of(alarms):.1%} of the real retained ones: its figures are to be read "
-                "with that."
-            )
-    curve = models["after"].get("relearning", {}).get("forget", {})
-    other = models.get("retrained", {}).get("relearning", {}).get("forget", {})
-    for number, marks in curve.items():
-        for steps, row in marks.items():
-            anew = other.get(number, {}).get(steps)
-            if anew and row["fraction"]["low"] > anew["fraction"]["high"]:
-                remarks.append(
-                    f"Trained for {steps} steps on {number} of the forget examples it draws the "
-                    f"forgotten in {value_of(row['fraction']):.1%} of samples, the retrained model "
-                    f"in {value_of(anew['fraction']):.1%}: it relearns faster than from nothing."
-                )
-                break
-    return remarks

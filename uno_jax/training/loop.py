@@ -197,6 +197,8 @@ def unlearn(
 ) -> Result:
     """Runs an unlearning step until the model has forgotten.
 
+    For deletion requests over time, with a ledger, see `unlearn_requests`.
+
     Args:
       step: `step(state, retain_batch, forget_batch) -> (state, metrics)`, as
         `make_unlearning_step` builds it, jitted by the caller.
