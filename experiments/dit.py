@@ -10,19 +10,21 @@ each method from the same parameters, and writes a report with grids per class. 
 forgotten label shall give the exchange class, and the null label all digits but the
 forgotten one. Each method makes its steps; those that ascend have no end of their own and are
 stopped by the guide, as published. Two judges of other architecture take no part in any
-method. `--preset imagenet` is the published setting, see `dit_imagenet`.
+method. The first method's model is audited. `--preset imagenet` is the published setting, see
+`dit_imagenet`.
 """
 
 import dataclasses
 import time
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import jax
 import numpy as np
 
 import uno_jax as uno
 from experiments import (
+    audits,
     common,
     devices,
     dit_imagenet,
@@ -79,7 +81,7 @@ class Options:
     weight: float | None = None
     """w of UNO: 0.01; imagenet: 0.02."""
     learning_rate: float | None = None
-    """Of Adam in unlearning: 1e-3; imagenet: 1e-4."""
+    """Of Adam in unlearning: `RATES`, else 1e-3; imagenet: 1e-4."""
     batch_size: int | None = None
     """Examples per batch, of each kind: 64; imagenet: 10."""
     trainable: str = ""
@@ -95,9 +97,11 @@ class Options:
     """Samples per label that the table's fractions are counted on."""
     null_samples: int = 500
     """Unconditional samples."""
+    audit_samples: int = 1000
+    """Samples of each model that are audited."""
     sampler: Literal["dpm", "ddim", "ddpm"] = "dpm"
     """Sampler of the evaluation."""
-    sampling_steps: int = 20
+    sampling_steps: int = 12
     """Its steps."""
     guidance: float = 2.0
     """Scale of classifier-free guidance; the unguided model is evaluated too."""
@@ -117,8 +121,8 @@ class Options:
 
 DEFAULTS = {
     "mnist": {
-        "forget": 1, "exchange": 7, "weight": 0.01, "learning_rate": 1e-3, "batch_size": 64,
-        "decay": True, "replay": 64,
+        "forget": 1, "exchange": 7, "weight": 0.01, "batch_size": 64, "decay": True,
+        "replay": 64,
     },
     "imagenet": {
         "forget": 207, "exchange": 208, "weight": 0.02, "learning_rate": 1e-4, "batch_size": 10,
@@ -126,6 +130,13 @@ DEFAULTS = {
     },
 }  # fmt: skip
 TRAIN_STEPS = {"dit": 6000, "unet": 1500}
+RATE = 1e-3
+RATES = {
+    "surgery": 1e-4, "surgery-ascent": 1e-4, "surgery-descent": 1e-4, "ascent": 1e-4,
+    "ascent-descent": 1e-4, "orthogonal-ascent": 1e-4, "salun": 1e-4, "uno-s": 3e-4,
+    "esd-x": 2e-4, "esd-u": 2e-4, "salun-relabel": 5e-4,
+}  # fmt: skip
+"""Learning rates of methods that harm the other labels at `RATE`."""
 
 
 def resolve(options: Options) -> Options:
@@ -157,6 +168,7 @@ def protocol(options: Options, name: str) -> tuple[uno.methods.Method, dit_metho
     fields = {field.name for field in dataclasses.fields(dit_methods.Protocol)}
     chosen = {k: v for k, v in vars(options).items() if k in fields - {"exchange"}}
     row = uno.methods.get_method("retain-descent" if name == CONTROL else name)
+    chosen["learning_rate"] = options.learning_rate or RATES.get(name, RATE)
     decay_steps = options.steps if options.decay else 0
     return row, dit_methods.Protocol(**chosen, decay_steps=decay_steps, exchange=name != CONTROL)
 
@@ -215,7 +227,7 @@ def main(options: Options) -> dict:
     """Runs the experiment and returns what metrics.json holds."""
     options = resolve(options)
     started = time.perf_counter()
-    folder = common.RunFolder(options.out, options, ignore=("out", "mesh"))
+    folder = common.RunFolder(options.out, options, ignore=("out", "mesh", "audit_samples"))
     if options.preset == "imagenet":
         return dit_imagenet.run(options, folder, protocol, where(options))
     lab = dit_lab.Lab(options, folder, where(options))
@@ -226,6 +238,7 @@ def main(options: Options) -> dict:
     retrained = train(options, lab, folder, "retrained")
 
     rows, pictures, histories = {}, {}, {}
+    after: dict[str, Any] = {}
 
     def record(name, params, **facts):
         rows[name], pictures[name] = dit_lab.look_or_restore(folder, lab, name, params, original)
@@ -239,7 +252,8 @@ def main(options: Options) -> dict:
         result = unlearn(options, lab, folder, name, original)
         histories[name] = result.history
         last = result.history[-1]
-        record(name, dit_methods.whole(result.state), steps=last["step"], seconds=last["seconds"])
+        after[name] = dit_methods.whole(result.state)
+        record(name, after[name], steps=last["step"], seconds=last["seconds"])
     record_trained("retrained", retrained)
 
     results = {
@@ -253,6 +267,12 @@ def main(options: Options) -> dict:
     }
     folder.write_json("metrics", results)
     dit_report.write_report(options, folder, results, pictures, histories)
+    first = options.method[0]
+    subjects = {"before": original, "after": after[first], "retrained": retrained}
+    if CONTROL in after:
+        subjects["control"] = after[CONTROL]
+    cost = {"seconds": rows[first]["seconds"], "retraining_seconds": rows["retrained"]["seconds"]}
+    audits.of_digits(options, lab, folder, subjects, first, steps=rows[first]["steps"], cost=cost)
     return results
 
 

@@ -47,6 +47,8 @@ class Lab:
     def __init__(self, options: Options, folder: common.RunFolder):
         self.options, self.folder = options, folder
         self.vae = models.MnistVAE()
+        # Once, so that what all audits compile is compiled once.
+        self.subject = audit.vae(self.vae)
         self.original = published.load_vae(options.reference / "mnist_vae.npz")
         self.guide = jax.jit(published.load_guide(options.reference / "mnist_classifier.npz")[0])
         self.train, self.test = (data.load(options.data, part) for part in ("train", "test"))
@@ -145,7 +147,7 @@ class Lab:
             return audit.Case(
                 data=self.sides(digit, gone),
                 params={who: audit.variables(state) for who, state in trees.items()},
-                model=audit.vae(self.vae),
+                model=self.subject,
                 about={"model": name, "digit": digit, **common.facts()},
                 **case,
             )

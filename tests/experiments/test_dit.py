@@ -11,8 +11,18 @@ import pytest
 import tyro
 
 import uno_jax as uno
-from experiments import dit, dit_imagenet, dit_lab, dit_methods, dit_models, dit_redirect
+from experiments import (
+    audits,
+    common,
+    dit,
+    dit_imagenet,
+    dit_lab,
+    dit_methods,
+    dit_models,
+    dit_redirect,
+)
 from uno_jax import diffusion, foreign, models
+from uno_jax.audit import case as cases
 
 NAMES = typing.get_args(dit.MethodName)
 FORGET, EXCHANGE = 1, 7
@@ -185,6 +195,18 @@ def test_the_published_setting_is_what_the_preset_gives():
     assert (how.replay, how.decay_steps) == (0, 0)
 
 
+def test_each_method_has_its_own_learning_rate_unless_one_is_given():
+    options = dit.resolve(dit.Options())
+    rates = {name: dit.protocol(options, name)[1].learning_rate for name in options.method}
+    assert rates["redirect-adam"] == rates["retain-only"] == 1e-3 and rates["ascent"] == 1e-4
+    given = dataclasses.replace(options, learning_rate=3e-5)
+    assert {dit.protocol(given, name)[1].learning_rate for name in rates} == {3e-5}
+    assert set(dit.RATES) <= set(uno.methods.METHODS)
+
+
+A_VERDICT = {"verdict": {"name": "forgotten", "sentence": "None is drawn."}}
+
+
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory):
     options = dit.Options(
@@ -204,11 +226,13 @@ def finished(tmp_path_factory):
         # One shape of a batch of samples for all looks: a sampler is compiled once.
         patch.setattr(dit_lab, "CHUNK", 20)
         patch.setattr(dit_lab, "REPLAYED", 5)
-        yield options, dit.main(options)
+        seen = []
+        patch.setattr(audits, "audit_or_restore", lambda *a: seen.append(a) or A_VERDICT)
+        yield options, dit.main(options), seen
 
 
 def test_the_experiment_on_embedded_digits(finished):
-    options, results = finished
+    options, results, _ = finished
     assert list(results["models"]) == ["before", *options.method, "retrained"]
     for row in results["models"].values():
         assert row["guided"]["forgotten"]["judge"]["total"] == 2
@@ -224,8 +248,34 @@ def test_the_experiment_on_embedded_digits(finished):
     assert (options.out / "report.html").exists()
 
 
+def test_it_ends_with_an_audit_of_the_first_method(finished, capsys):
+    options, _, seen = finished
+    ((_, name, make_case, settings, _),) = seen
+    case = make_case()
+    cases.check(case)
+    assert name == "redirect-adam" and settings.samples == options.audit_samples
+    assert set(case.params) == {"before", "after", "retrained", "control"}
+    assert {n: judge.took_part for n, judge in case.judges.items()} == {
+        "judge": False, "judge2": False, "guide": False,
+    }  # fmt: skip
+    assert (case.data.forget["label"] == FORGET).all()
+    images = case.model.sample(case.params["after"], jax.random.key(0), 3)
+    assert images.shape == (3, 28, 28, 1)
+    assert case.judges["guide"].classify(images).shape == (3, 10)
+
+
+def test_a_model_that_cannot_be_audited_is_no_reason_to_fail(tmp_path, monkeypatch, capsys):
+    def refuse(*arguments):
+        raise ValueError("before: expected samples of what is to be forgotten, got none.")
+
+    monkeypatch.setattr(audits, "audit_or_restore", refuse)
+    folder = common.RunFolder(tmp_path, dit.Options())
+    assert audits._audited(folder, "uno", None, None) is None
+    assert "no audit of uno: before: expected samples" in capsys.readouterr().err
+
+
 def test_given_again_it_restores_everything(finished, monkeypatch):
-    options, results = finished
+    options, results, _ = finished
 
     def fail(*arguments, **named):
         raise AssertionError("nothing is to be computed again")
