@@ -142,6 +142,10 @@ CASES = {
         judged(lambda x: jnp.zeros((len(x), 4)), ()),
         "judge yours: expected the classes that are forgotten, got none",
     ),
+    "a judge with the name of the audit's own": (
+        audited(judges={"own perceptron": audit.Judge(lambda x: x, (1,))}),
+        "judges: expected names that the audit's own have not, got 'own perceptron'",
+    ),
     "a judge of one class": (
         judged(lambda x: jnp.zeros((len(x), 1)), (0,)),
         "judge yours: expected logits of at least two classes",

@@ -12,6 +12,8 @@ from uno_jax.training.finite import non_finite_leaves, some_of
 
 NAMES = ("before", "after", "retrained", "control")
 REQUIRED = NAMES[:2]
+OWN = "own "
+"""How the names of the audit's own judges begin."""
 SHADOW = "shadow "
 """How the names of shadows begin."""
 
@@ -160,6 +162,8 @@ def check(case: Case) -> None:
         for name, images in given.items():
             check_images(name, images, case.data)
     for name, judge in case.judges.items():
+        if name.startswith(OWN):
+            raise ValueError(f"judges: expected names that the audit's own have not, got {name!r}.")
         if not judge.forgotten:
             raise ValueError(f"judge {name}: expected the classes that are forgotten, got none.")
     if case.steps < 0:
