@@ -54,7 +54,6 @@ def measure(name: str, batch: int, methods: tuple[str, ...], options: Options, p
     """Returns a line per method of one model at one batch size."""
     problem = problems.get_problem(name, dtype=options.dtype, remat=options.remat)
     steps = {method: problems.make_step(problem, method) for method in methods}
-    turns = {method: problems.turns(state) for method, (_, state) in steps.items()}
     programs = timing.compile_steps(steps, *problem.batches(batch), turns=problems.turns)
     del steps
     times = timing.interleaved(
@@ -62,7 +61,7 @@ def measure(name: str, batch: int, methods: tuple[str, ...], options: Options, p
         rounds=options.rounds,
         seconds=options.seconds,
     )
-    times = {method: own / turns[method] for method, own in times.items()}
+    times = {method: own / programs[method].steps for method, own in times.items()}
     lines = []
     for method, program in programs.items():
         line = {"model": name, "batch": batch, "method": method, **timing.spread(times[method])}
@@ -72,7 +71,7 @@ def measure(name: str, batch: int, methods: tuple[str, ...], options: Options, p
                 line[f"of_{other}"] = float(np.median(times[method] / times[other]))
         line["compile_seconds"] = program.compile_seconds
         line["gflop"] = program.flops / 1e9
-        if turns[method] == 1:
+        if program.steps == 1:
             line["of_peak"] = program.flops / (line["median_ms"] / 1e3) / peak
         line["temporary_mib"] = program.temporary_bytes / 2**20
         line["parameters"] = problem.parameters

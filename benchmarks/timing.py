@@ -11,6 +11,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+import uno_jax as uno
+
 
 class Program(NamedTuple):
     """A compiled program and its arguments.
@@ -22,6 +24,7 @@ class Program(NamedTuple):
         in common counts once, and of branches the dearest.
       temporary_bytes: the compiler's plan, beside arguments and results.
       resident_bytes: arguments and results.
+      steps: how many a run makes.
     """
 
     run: Callable[[], Any]
@@ -29,6 +32,7 @@ class Program(NamedTuple):
     flops: float
     temporary_bytes: int
     resident_bytes: int
+    steps: int = 1
 
 
 def compile_program(function: Callable, *arguments: Any) -> Program:
@@ -55,9 +59,11 @@ def compile_steps(
     """
 
     def prepare(step, state):
-        state = jax.tree.map(jnp.copy, state)
+        state = uno.copy_state(state)
         compiled, seconds = _compile(jax.jit(step, donate_argnums=0), state, *batches)
-        return _program(compiled, seconds, _threaded(compiled, state, batches, turns(state)))
+        count = turns(state)
+        program = _program(compiled, seconds, _threaded(compiled, state, batches, count))
+        return program._replace(steps=count)
 
     with without_cache(), ThreadPoolExecutor(os.cpu_count()) as pool:
         pending = {name: pool.submit(prepare, *pair) for name, pair in steps.items()}

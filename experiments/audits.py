@@ -165,15 +165,19 @@ def _about(method, forgotten, about) -> dict[str, Any]:
 
 
 def _settings(options) -> audit.Settings:
-    """Less than the audit's own, as much as goes in minutes on two cores."""
+    """Less than the audit's own, as much as goes in minutes on two cores.
+
+    With fewer than 500 samples relearning is hardly looked at.
+    """
     count = options.audit_samples
+    whole = count >= 500
     return audit.Settings(
         samples=count,
         examples=min(1000, count),
         judge_steps=options.judge_steps,
-        retain_steps=(20, 100) if count >= 500 else (1,),
-        forget_examples=(1, 8, 64) if count >= 500 else (1,),
-        forget_steps=(20,) if count >= 500 else (1,),
+        retain_steps=(20, 100) if whole else (1,),
+        forget_examples=(1, 8, 64) if whole else (1,),
+        forget_steps=(20,) if whole else (1,),
         relearn_samples=max(100, count // 4),
         batch_size=options.batch_size,
         seed=options.seed,

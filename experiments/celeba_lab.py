@@ -168,14 +168,7 @@ class Lab:
 
     @cached_property
     def _inception(self):
-        weights = foreign.read_arrays(self.options.inception)
-        apply = jax.jit(metrics.inception_features)
-
-        def features(images):
-            return np.concatenate(
-                [apply(weights, images[i : i + 50]) for i in range(0, len(images), 50)]
-            )
-
+        features = metrics.inception_embedder(foreign.read_arrays(self.options.inception))
         return features, features(data.to_floats(self.train.images[self._reference]))
 
     def bound(self, state: uno.TrainState, mask: np.ndarray) -> float | None:

@@ -8,7 +8,6 @@ another seed than the yardstick. Audits that are there are not made again.
 """
 
 import dataclasses
-from pathlib import Path
 from typing import Literal
 
 from experiments import common, mnist_audit_lab, resumable
@@ -69,13 +68,7 @@ def main(options: Options) -> list[dict[str, str]]:
     """Runs the audits and returns the rows of their table."""
     if not 0 <= options.forget <= 9:
         raise ValueError(f"forget: expected a digit from 0 to 9, got {options.forget}.")
-    # More models may come later into the same folder.
-    folder = common.RunFolder(
-        options.out or Path("runs/mnist-audit"), options, ignore=("out", "reference", "models")
-    )
-    rows = audit_models(options, Lab(options, folder))
-    mnist_audit_lab.publish(folder, rows, options.seed)
-    return rows
+    return mnist_audit_lab.run(options, "mnist-audit", "models", audit_models)
 
 
 if __name__ == "__main__":

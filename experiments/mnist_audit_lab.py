@@ -1,6 +1,7 @@
 """What the audits of MNIST models share: the published model, its data, its methods."""
 
 import dataclasses
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal
 
@@ -79,24 +80,20 @@ class Lab:
 
     def unlearn(self, name: str, method: str, digit: int, **protocol: Any) -> uno.Result:
         """Runs a gradient method until the guide sees few enough, as published."""
-        split = data.split_by_label(self.train, lambda label: label == digit)
-        model = redirect.digits(
-            self.vae, self.original, self.train, split, data.flatten(self.train)
-        )
-        row = uno.methods.get_method(method)
-        job = prepare(row, Protocol(**protocol), model, self.guide, digit)
         latents = jax.random.normal(jax.random.key(self.options.seed + 2), (128, 2))
 
         def look(state):
             seen = metrics.forgotten_fraction(self.guide, self.decode(state, latents), digit)
             return {"guide_fraction": seen.value}
 
-        return resumable.unlearn_or_restore(
-            self.folder,
+        return self._run(
             f"after-{name}",
-            job.step,
-            job.start(jax.random.key(self.options.seed)),
-            lambda: job.streams(self.options.seed + 1),
+            method,
+            self.original,
+            self.train,
+            digit,
+            Protocol(**protocol),
+            self.guide,
             steps=self.options.steps,
             evaluate=look,
             forgotten=lambda now: now["guide_fraction"] < 0.02,
@@ -106,17 +103,27 @@ class Lab:
         self, state: uno.TrainState, digit: int, gone: tuple[int, ...], name: str
     ) -> uno.Result:
         """Redirects a digit of a model; of digits gone before nothing is looked at."""
-        train = self.without(gone)
+        return self._run(
+            name,
+            "redirect",
+            state,
+            self.without(gone),
+            digit,
+            Protocol(),
+            steps=self.options.redirect_steps,
+        )
+
+    def _run(self, name, method, start, train, digit, protocol, guide=None, **loop) -> uno.Result:
         split = data.split_by_label(train, lambda label: label == digit)
-        model = redirect.digits(self.vae, state, train, split, data.flatten(train))
-        job = prepare(uno.methods.get_method("redirect"), Protocol(), model)
+        model = redirect.digits(self.vae, start, train, split, data.flatten(train))
+        job = prepare(uno.methods.get_method(method), protocol, model, guide, digit)
         return resumable.unlearn_or_restore(
             self.folder,
             name,
             job.step,
             job.start(jax.random.key(self.options.seed)),
             lambda: job.streams(self.options.seed + 1),
-            steps=self.options.redirect_steps,
+            **loop,
         )
 
     def retrained(self, name: str, gone: tuple[int, ...], seed: int) -> uno.TrainState:
@@ -155,22 +162,22 @@ class Lab:
         return audits.audit_or_restore(self.folder, name, make_case, settings)
 
 
+def percent(fraction: dict) -> float:
+    """A counted proportion of an audit, in per cent."""
+    return 100 * metrics.Proportion(**fraction).value
+
+
 def row_of(found: dict) -> dict[str, str]:
     """The figures of an audit that a table has room for."""
     after = found["models"]["after"]
-    fractions = {
-        who: f"{100 * f['count'] / f['total']:.2f}"
-        for who, f in after["generation"]["fractions"].items()
-    }
+    fractions = after["generation"]["fractions"]
     gaps = after["influence"]["before"]
     rebounds = [
-        100 * p["count"] / p["total"]
-        for marks in after["relearning"]["retain"].values()
-        for p in marks.values()
+        percent(p) for marks in after["relearning"]["retain"].values() for p in marks.values()
     ]
     return {
         "verdict": found["verdict"]["name"],
-        **{f"{who}, %": text for who, text in fractions.items()},
+        **{f"{who}, %": f"{percent(fraction):.2f}" for who, fraction in fractions.items()},
         "retained −ELBO": f"{gaps['retain_gap']['value']:+.2f}",
         "forgotten −ELBO": f"{gaps['forget_gap']['value']:+.1f}",
         "Fréchet": f"{after['quality']['frechet']['own judge']:.2f}",
@@ -181,9 +188,24 @@ def row_of(found: dict) -> dict[str, str]:
     }
 
 
-def publish(folder: common.RunFolder, rows: list[dict[str, str]], seed: int) -> None:
-    """Prints a table of audits and writes it."""
+def run(options: Options, name: str, free: str, make_rows: Callable) -> list[dict[str, str]]:
+    """Runs audits in a folder of their own, prints their table and writes it.
+
+    Args:
+      options: of the command.
+      name: of the folder, if the options name none.
+      free: the option to which more may come later in the same folder.
+      make_rows: `make_rows(options, lab)`, the rows of the table.
+
+    Returns:
+      The rows.
+    """
+    folder = common.RunFolder(
+        options.out or Path("runs") / name, options, ignore=("out", "reference", free)
+    )
+    rows = make_rows(options, Lab(options, folder))
     common.print_table(rows)
-    path = folder.path / "publish"
-    path.mkdir(exist_ok=True)
-    common.write_tables(path, rows, [], {**common.facts(), "seed": seed})
+    publish = folder.path / "publish"
+    publish.mkdir(exist_ok=True)
+    common.write_tables(publish, rows, [], {**common.facts(), "seed": options.seed})
+    return rows

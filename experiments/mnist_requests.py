@@ -16,7 +16,7 @@ from pathlib import Path
 import uno_jax as uno
 from experiments import common, mnist_audit_lab
 from experiments.mnist_audit_lab import Lab, row_of
-from uno_jax import checkpoints, report
+from uno_jax import checkpoints, metrics, report
 
 
 @dataclasses.dataclass(frozen=True)
@@ -27,11 +27,14 @@ class Options(mnist_audit_lab.Options):
     """The requests, in their order."""
 
 
+def audit_name(names: tuple[str, ...], digit: str) -> str:
+    """The audit of one digit after some requests."""
+    return f"after-{'-'.join(names)}-of-{digit}"
+
+
 def fulfil_requests(options: Options, lab: Lab) -> list[dict[str, str]]:
     """Makes the original forget digit after digit; returns a row per audit."""
     folder, digits = lab.folder, options.digits
-    rows: list[dict[str, str]] = []
-    curves: dict[str, list[tuple[int, float, float, float]]] = {}
 
     def checkpoint(name):
         return folder.checkpoint(f"request-{name}")
@@ -61,7 +64,7 @@ def fulfil_requests(options: Options, lab: Lab) -> list[dict[str, str]]:
         for digit in gone:
             others = tuple(d for d in gone if d != digit)
             trees = {"before": lab.original, "after": state, "retrained": yardstick}
-            name = f"after-{'-'.join(names)}-of-{digit}"
+            name = audit_name(names, str(digit))
             found = lab.audit(name, digit, trees, gone=others)
             file = folder.path / "audits" / name / "audit.json"
             digest = hashlib.sha256(file.read_bytes()).hexdigest()
@@ -81,18 +84,23 @@ def fulfil_requests(options: Options, lab: Lab) -> list[dict[str, str]]:
         audit=audited,
         report=lambda line: common.console.print(f"request {line}"),
     )
+    return summarise(folder, digits, ledger)
+
+
+def summarise(folder: common.RunFolder, digits: tuple[int, ...], ledger: Path):
+    """A row per audit, and the figure of what is left of each digit."""
+    rows: list[dict[str, str]] = []
+    curves: dict[str, list[tuple[int, float, float, float]]] = {}
     for number, entry in enumerate(uno.read_ledger(ledger), start=1):
-        names = [str(digit) for digit in digits[:number]]
+        names = tuple(map(str, digits[:number]))
         for digit in names:
-            file = folder.path / "audits" / f"after-{'-'.join(names)}-of-{digit}" / "audit.json"
+            file = folder.path / "audits" / audit_name(names, digit) / "audit.json"
             found = json.loads(file.read_text())
             rows.append({"after requests": ", ".join(names), "digit": digit, **row_of(found)})
             who = next(iter(found["judges"]))
-            fraction = found["models"]["after"]["generation"]["fractions"][who]
             if digit not in curves:
-                first = found["models"]["before"]["generation"]["fractions"][who]
-                curves[digit] = [(number - 1, *_ends(first))]
-            curves[digit].append((number, *_ends(fraction)))
+                curves[digit] = [_point(number - 1, found, "before", who)]
+            curves[digit].append(_point(number, found, "after", who))
         common.console.print(f"ledger: {entry['request']} {entry['began']} {entry['audits']}")
     report.fraction_curves(
         folder.figure("requests"),
@@ -103,8 +111,9 @@ def fulfil_requests(options: Options, lab: Lab) -> list[dict[str, str]]:
     return rows
 
 
-def _ends(fraction: dict) -> tuple[float, float, float]:
-    return fraction["count"] / fraction["total"], fraction["low"], fraction["high"]
+def _point(number, found, model, who) -> tuple[int, float, float, float]:
+    p = metrics.Proportion(**found["models"][model]["generation"]["fractions"][who])
+    return number, p.value, p.low, p.high
 
 
 def main(options: Options) -> list[dict[str, str]]:
@@ -112,12 +121,7 @@ def main(options: Options) -> list[dict[str, str]]:
     digits = options.digits
     if not digits or len(set(digits)) != len(digits) or not all(0 <= d <= 9 for d in digits):
         raise ValueError(f"digits: expected different digits from 0 to 9, got {digits}.")
-    folder = common.RunFolder(
-        options.out or Path("runs/mnist-requests"), options, ignore=("out", "reference", "digits")
-    )
-    rows = fulfil_requests(options, Lab(options, folder))
-    mnist_audit_lab.publish(folder, rows, options.seed)
-    return rows
+    return mnist_audit_lab.run(options, "mnist-requests", "digits", fulfil_requests)
 
 
 if __name__ == "__main__":

@@ -5,9 +5,10 @@ import pytest
 from scipy import stats
 from sklearn.metrics import pairwise_distances_argmin
 
+import uno_jax as uno
 from tests.audit import mixture
 from uno_jax import audit, metrics
-from uno_jax.audit import case, evidence, generation, influence, judging, membership, networks
+from uno_jax.audit import case, evidence, generation, judging, membership, networks
 
 
 def test_divergences_of_counts():
@@ -35,7 +36,7 @@ def test_divergence_of_gaussians_by_integration():
     integrand = p * (
         stats.norm.logpdf(x, mean_p, np.sqrt(var_p)) - stats.norm.logpdf(x, mean_q, np.sqrt(var_q))
     )
-    got = influence.gaussian_divergence(
+    got = uno.diagonal_gaussian().divergence(
         (np.array([[mean_p]]), np.log([[var_p]])), (np.array([[mean_q]]), np.log([[var_q]]))
     )
     assert got.shape == (1,) and got[0] == pytest.approx(np.trapezoid(integrand, x), rel=1e-6)

@@ -1,7 +1,7 @@
 """What is audited: models, data and judges; what cannot be is refused by name."""
 
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 import jax
@@ -242,3 +242,17 @@ def check_images(name: str, images: Any, data: Data, slack: float = 0.25) -> Non
 def take(side: Mapping, rows: Any) -> dict:
     """Some examples of a side."""
     return jax.tree.map(lambda array: np.asarray(array)[rows], dict(side))
+
+
+def held_out(sides: Mapping, side: str) -> Any:
+    """What stands for a side's held-out part if there is one, else for the side."""
+    return sides.get(f"{side}_held_out", sides[side])
+
+
+def batches(side: Mapping, size: int, seed: int) -> Iterator[dict]:
+    """Endless batches of a side, shuffled anew each time through; of a small one with repeats."""
+    rng = np.random.default_rng(seed)
+    total = count(side)
+    while True:
+        order = rng.permutation(max(total, size)) % total
+        yield from (take(side, order[i : i + size]) for i in range(0, len(order) - size + 1, size))

@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
+from uno_jax import metrics
 from uno_jax.audit import case as cases
 from uno_jax.audit import judging
 from uno_jax.audit.settings import Settings
@@ -20,6 +21,7 @@ class Evidence(NamedTuple):
 
     Attributes:
       samples: (N, ...) images, of equal latents.
+      classes: name of a judge to its (N,) predictions for the samples.
       features: (N, D) of the samples.
       losses: side to (n,) losses of the same examples, averaged over draws; empty without a
         loss.
@@ -28,6 +30,7 @@ class Evidence(NamedTuple):
     """
 
     samples: dict[str, np.ndarray]
+    classes: dict[str, dict[str, np.ndarray]]
     features: dict[str, np.ndarray]
     losses: dict[str, dict[str, np.ndarray]]
     real: dict[str, np.ndarray]
@@ -80,13 +83,18 @@ def losses_of(
 
 
 def gather(
-    case: cases.Case, params: dict[str, Any], own: judging.OwnJudge, settings: Settings
+    case: cases.Case,
+    params: dict[str, Any],
+    judges: dict[str, cases.Judge],
+    own: judging.OwnJudge,
+    settings: Settings,
 ) -> Evidence:
-    """Draws from every model and computes every loss.
+    """Draws from every model, has it judged and computes every loss.
 
     Args:
       case: what is audited, checked.
       params: of the models, by name; empty if only samples are at hand.
+      judges: everyone who looks.
       own: the judge whose features are measured in.
       settings: how much.
 
@@ -122,16 +130,15 @@ def gather(
         }
     return Evidence(
         samples,
+        {
+            name: {who: judging.predictions(judge, images) for who, judge in judges.items()}
+            for name, images in samples.items()
+        },
         {name: judging.features(own.embed, images) for name, images in samples.items()},
         losses,
         {name: judging.features(own.embed, batch["image"]) for name, batch in some.items()},
         rows,
     )
-
-
-def held_out(sides: dict, side: str):
-    """A side's held-out part if there is one, else the side."""
-    return sides.get(f"{side}_held_out", sides[side])
 
 
 def mean_with_interval(values: np.ndarray) -> dict[str, float]:
@@ -150,7 +157,7 @@ def mean_with_interval(values: np.ndarray) -> dict[str, float]:
 
 def value_of(proportion: dict) -> float:
     """A counted proportion as a number."""
-    return proportion["count"] / proportion["total"]
+    return metrics.Proportion(**proportion).value
 
 
 def on_retrained(models: dict[str, dict]) -> dict[str, float]:

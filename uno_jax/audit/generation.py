@@ -5,7 +5,7 @@ import numpy as np
 from uno_jax import metrics
 from uno_jax.audit import case as cases
 from uno_jax.audit import judging
-from uno_jax.audit.evidence import Evidence
+from uno_jax.audit.evidence import Evidence, value_of
 from uno_jax.audit.settings import Settings
 
 SHOWN = 8
@@ -24,7 +24,7 @@ def measure(
 
     Args:
       name: of the model.
-      evidence: its samples and features.
+      evidence: what the judges take its samples for, and their features.
       judges: everyone who looks.
       own: the judge whose classes are counted.
       data: the examples.
@@ -36,14 +36,12 @@ def measure(
       `kl` in nats and `total_variation` in [0, 1]; `near_forget`, the share of samples within
       the balls around forget examples that reach to their nearest others.
     """
-    images = evidence.samples[name]
-    fractions = {who: judging.forgotten(judge, images)._asdict() for who, judge in judges.items()}
-    independent = [
-        f["count"] / f["total"] for who, f in fractions.items() if not judges[who].took_part
-    ]
+    seen = evidence.classes[name]
+    fractions = {who: judging.counted(judge, seen[who])._asdict() for who, judge in judges.items()}
+    independent = [value_of(f) for who, f in fractions.items() if not judges[who].took_part]
     found = {"fractions": fractions, "spread": max(independent) - min(independent)}
     if own.by_label:
-        classes = judging.predictions(own.judge, images)
+        classes = seen[own.name]
         counts = np.bincount(classes[classes >= 0], minlength=len(own.classes))
         expected = np.bincount(
             np.searchsorted(own.classes, data.retain["label"]), minlength=len(own.classes)

@@ -5,9 +5,10 @@ from typing import Any
 import jax
 import numpy as np
 
-from uno_jax import metrics
+from uno_jax import diagonal_gaussian, metrics
 from uno_jax.audit import case as cases
-from uno_jax.audit.evidence import Evidence, held_out, mean_with_interval
+from uno_jax.audit.case import held_out
+from uno_jax.audit.evidence import Evidence, mean_with_interval
 
 
 def measure(
@@ -46,26 +47,8 @@ def measure(
         batch = cases.take(held_out(case.data.sides, "retain"), rows)
         encode = jax.jit(case.model.encode)
         found["encoder_kl"] = mean_with_interval(
-            gaussian_divergence(encode(params[name], batch), encode(params[other], batch))
+            diagonal_gaussian().divergence(
+                encode(params[name], batch), encode(params[other], batch)
+            )
         )
     return found
-
-
-def gaussian_divergence(p, q) -> np.ndarray:
-    r"""KL divergence of diagonal Gaussians, example by example.
-
-    .. math:: \tfrac12 \sum_j \sigma_p^2 / \sigma_q^2 + (\mu_p - \mu_q)^2 / \sigma_q^2 - 1
-      + \log \sigma_q^2 / \sigma_p^2
-
-    Args:
-      p: mean and log variance, (n, K) each.
-      q: those of the other.
-
-    Returns:
-      (n,) float64, in nats.
-    """
-    (mean_p, log_p), (mean_q, log_q) = (
-        tuple(np.asarray(part, np.float64) for part in side) for side in (p, q)
-    )
-    terms = np.exp(log_p - log_q) + (mean_p - mean_q) ** 2 / np.exp(log_q) - 1.0 + log_q - log_p
-    return 0.5 * terms.sum(axis=-1)

@@ -29,6 +29,7 @@ class OwnJudge(NamedTuple):
     """A judge that the audit trained.
 
     Attributes:
+      name: among the judges.
       judge: what it says.
       embed: from (n, ...) images to (n, D) features.
       classes: the labels its classes stand for; `(0, 1)` are retained and forgotten if there
@@ -36,6 +37,7 @@ class OwnJudge(NamedTuple):
       by_label: whether it learned labels.
     """
 
+    name: str
     judge: cases.Judge
     embed: Callable
     classes: tuple[int, ...]
@@ -79,21 +81,21 @@ def targets(data: cases.Data) -> Targets:
 
 
 def train_judge(
+    name: str,
     data: cases.Data,
     make: Callable[[int], nn.Module],
     *,
     steps: int,
     seed: int,
-    report: Callable[[int, int], None] | None = None,
 ) -> OwnJudge:
     """Trains a judge on the training examples of both sides.
 
     Args:
+      name: of the judge.
       data: the examples.
       make: from the number of classes to the network.
       steps: of Adam, its rate falling from 2e-3 to zero as a cosine, batches of 128.
       seed: of parameters and batches.
-      report: called with the steps made and to make.
 
     Returns:
       An `OwnJudge`.
@@ -111,15 +113,11 @@ def train_judge(
         logits = network.apply({"params": params}, (batch["image"] - centre) / scale)
         return optax.softmax_cross_entropy_with_integer_labels(logits, batch["label"]).mean()
 
-    rows = _balanced if len(labels) == 2 else _shuffled
-    batches = (
-        {"image": images[i], "label": classes[i]}
-        for i in rows(classes, np.random.default_rng(seed))
-    )
+    examples = {"image": images, "label": classes}
+    stream = _balanced(examples, seed) if len(labels) == 2 else cases.batches(examples, BATCH, seed)
     step = jax.jit(uno.make_training_step(loss_fn, tx), donate_argnums=0)
-    show = (lambda row: report(row["step"], steps)) if report else None
     state = uno.create_state(params, tx, key)
-    params = uno.train(step, state, batches, max_steps=steps, report=show).state.params
+    params = uno.train(step, state, stream, max_steps=steps).state.params
 
     odds = np.zeros(len(labels))
     if len(labels) == 2:
@@ -133,32 +131,24 @@ def train_judge(
     def embed(images):
         return network.apply({"params": params}, (images - centre) / scale, method="embed")
 
-    return OwnJudge(cases.Judge(classify, forgotten), embed, labels, by_label)
+    return OwnJudge(name, cases.Judge(classify, forgotten), embed, labels, by_label)
 
 
-def _shuffled(classes, rng):
+def _balanced(examples, seed):
+    rng = np.random.default_rng(seed)
+    sides = [np.flatnonzero(examples["label"] == value) for value in (0, 1)]
     while True:
-        order = rng.permutation(len(classes))
-        size = min(BATCH, len(order))
-        yield from (order[i : i + size] for i in range(0, len(order) - size + 1, size))
+        rows = np.concatenate([rng.choice(side, BATCH // 2) for side in sides])
+        yield cases.take(examples, rows)
 
 
-def _balanced(classes, rng):
-    sides = [np.flatnonzero(classes == value) for value in (0, 1)]
-    while True:
-        yield np.concatenate([rng.choice(side, BATCH // 2) for side in sides])
-
-
-def own_judges(
-    data: cases.Data, *, steps: int, seed: int, report: Callable | None = None
-) -> dict[str, OwnJudge]:
+def own_judges(data: cases.Data, *, steps: int, seed: int) -> dict[str, OwnJudge]:
     """Trains two judges of different architecture; the first one's features are measured in.
 
     Args:
       data: the examples.
       steps: of each.
       seed: of the first; the second has the next.
-      report: called with a judge's name and the steps made and to make.
 
     Returns:
       Name to judge: convolutional and a perceptron, on data without pictures perceptrons of
@@ -171,9 +161,7 @@ def own_judges(
     else:
         makers["own shallow perceptron"] = partial(networks.JudgePerceptron, widths=(256,))
     return {
-        name: train_judge(
-            data, make, steps=steps, seed=seed + number, report=report and partial(report, name)
-        )
+        name: train_judge(name, data, make, steps=steps, seed=seed + number)
         for number, (name, make) in enumerate(makers.items())
     }
 
@@ -197,26 +185,28 @@ def features(embed: Callable, images) -> np.ndarray:
     return np.clip(np.nan_to_num(np.concatenate(parts)), -FAR, FAR)
 
 
+def counted(judge: cases.Judge, classes: np.ndarray) -> metrics.Proportion:
+    """The fraction of a judge's predictions that count as forgotten."""
+    found = np.isin(classes, judge.forgotten)
+    return metrics.proportion(int(found.sum()), len(found))
+
+
 def forgotten(judge: cases.Judge, images) -> metrics.Proportion:
     """The fraction of images that a judge counts as forgotten."""
-    found = np.isin(predictions(judge, images), judge.forgotten)
-    return metrics.proportion(int(found.sum()), len(found))
+    return counted(judge, predictions(judge, images))
 
 
 def reliability(judges: Mapping[str, cases.Judge], data: cases.Data) -> dict[str, dict]:
     """What each judge says of real examples, held-out ones if there are such.
 
     Returns:
-      Name to `recall` on the forget set and `false_alarms` on the retained one, as
-      `metrics.Proportion`, and `held_out`.
+      Name to `recall` on the forget set and `false_alarms` on the retained one, a
+      `metrics.Proportion` as a dict each, `held_out` and `took_part`.
 
     Raises:
       ValueError: for a judge that cannot tell the two sides apart.
     """
-    sides = data.sides
-    forget, retain = (
-        sides.get(f"{side}_held_out", sides[side])["image"] for side in ("forget", "retain")
-    )
+    forget, retain = (cases.held_out(data.sides, side)["image"] for side in ("forget", "retain"))
     found = {}
     for name, judge in judges.items():
         logits = np.asarray(judge.classify(retain[:2]))
@@ -232,8 +222,9 @@ def reliability(judges: Mapping[str, cases.Judge], data: cases.Data) -> dict[str
                 f"{recall} and {alarms} counted as forgotten."
             )
         found[name] = {
-            "recall": recall,
-            "false_alarms": alarms,
+            "recall": recall._asdict(),
+            "false_alarms": alarms._asdict(),
             "held_out": data.forget_held_out is not None and data.retain_held_out is not None,
+            "took_part": judge.took_part,
         }
     return found

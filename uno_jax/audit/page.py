@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from uno_jax import report
+from uno_jax import metrics, report
 from uno_jax.audit import networks, verdict
 from uno_jax.audit.evidence import value_of
 
@@ -21,8 +21,7 @@ GRID = 100
 
 def percent(proportion: dict) -> str:
     """A counted proportion with its interval, as text."""
-    value = value_of(proportion)
-    return f"{value:.2%} [{proportion['low']:.2%}, {proportion['high']:.2%}]"
+    return str(metrics.Proportion(**proportion))
 
 
 def number(value: float | None) -> str:

@@ -7,7 +7,8 @@ import numpy as np
 from uno_jax import metrics
 from uno_jax.audit import case as cases
 from uno_jax.audit import judging
-from uno_jax.audit.evidence import Evidence, held_out, mean_with_interval
+from uno_jax.audit.case import held_out
+from uno_jax.audit.evidence import Evidence, mean_with_interval
 from uno_jax.audit.settings import Settings
 
 POINTS = 2000
@@ -21,7 +22,7 @@ def measure(
     own: judging.OwnJudge,
     data: cases.Data,
     settings: Settings,
-    features: Mapping[str, Callable] | None = None,
+    spaces: Mapping[str, tuple[Callable, np.ndarray]],
 ) -> dict:
     """Quality of a model's samples that are not of the forgotten class, and its losses.
 
@@ -34,8 +35,7 @@ def measure(
       own: the judge whose features are measured in.
       data: the examples.
       settings: how many neighbours.
-      features: further spaces for a Fréchet distance, from (n, ...) images to (n, D), such as
-        Inception's.
+      spaces: of `spaces_of`, further ones for a Fréchet distance.
 
     Returns:
       `kept`, how many samples were measured; `frechet` by space, and `frechet_floor`, that of as
@@ -43,7 +43,7 @@ def measure(
       labels `recall_by_class`; with a loss `retain_loss`, of held-out examples if there are
       such.
     """
-    classes = judging.predictions(own.judge, evidence.samples[name])
+    classes = evidence.classes[name][own.name]
     # A picture that is not finite is of no class, and of no quality.
     kept = ~np.isin(classes, own.judge.forgotten) & (classes >= 0)
     real = held_out(evidence.real, "retain")
@@ -58,16 +58,33 @@ def measure(
         found |= metrics.coverage(drawn[:POINTS], real[:POINTS], settings.neighbours)._asdict()
         if own.by_label:
             found["recall_by_class"] = _by_class(drawn[:POINTS], evidence, own, data, settings)
-        side = held_out(data.sides, "retain")["image"]
-        rows = held_out(evidence.rows, "retain")
-        for space, embed in (features or {}).items():
+        for space, (embed, reference) in spaces.items():
             found["frechet"][space] = metrics.frechet_distance(
-                judging.features(embed, evidence.samples[name][kept]),
-                judging.features(embed, np.asarray(side)[rows]),
+                judging.features(embed, evidence.samples[name][kept]), reference
             )
     if name in evidence.losses:
         found["retain_loss"] = mean_with_interval(held_out(evidence.losses[name], "retain"))
     return found
+
+
+def spaces_of(
+    features: Mapping[str, Callable] | None, evidence: Evidence, data: cases.Data
+) -> dict[str, tuple[Callable, np.ndarray]]:
+    """Further spaces with what retained examples are in them, which is the same for all models.
+
+    Args:
+      features: name to a function from (n, ...) images to (n, D), such as Inception's.
+      evidence: the rows of the examples.
+      data: the examples.
+
+    Returns:
+      Name to that function and the (m, D) features.
+    """
+    if not features:
+        return {}
+    rows = held_out(evidence.rows, "retain")
+    images = np.asarray(held_out(data.sides, "retain")["image"])[rows]
+    return {name: (embed, judging.features(embed, images)) for name, embed in features.items()}
 
 
 def _floor(real, count: int) -> float:

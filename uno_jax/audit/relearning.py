@@ -14,7 +14,7 @@ import optax
 import uno_jax as uno
 from uno_jax.audit import case as cases
 from uno_jax.audit import judging
-from uno_jax.audit.evidence import CONTROL, RELEARNING, draw, held_out, key_of, losses_of
+from uno_jax.audit.evidence import CONTROL, RELEARNING, draw, key_of, losses_of
 from uno_jax.audit.settings import Settings
 
 
@@ -61,17 +61,6 @@ def jit_steps(model: cases.Model) -> dict[str, cases.Trainer]:
     return {name: t._replace(step=jax.jit(t.step)) for name, t in trainers.items()}
 
 
-def batches(side: dict, size: int, seed: int) -> Iterator[dict]:
-    """Endless batches of a side, shuffled anew each time through."""
-    rng = np.random.default_rng(seed)
-    total = cases.count(side)
-    while True:
-        order = rng.permutation(max(total, size)) % total
-        yield from (
-            cases.take(side, order[i : i + size]) for i in range(0, len(order) - size + 1, size)
-        )
-
-
 def descend(
     trainer: cases.Trainer, params: Any, stream: Iterator[dict], marks: tuple[int, ...], key
 ) -> Iterator[tuple[int, Any]]:
@@ -85,7 +74,7 @@ def descend(
 
 def make_control(case: cases.Case, settings: Settings, trainer: cases.Trainer) -> Any:
     """As many steps of retain descent as the method made, from the model before."""
-    stream = batches(case.data.retain, settings.batch_size, settings.seed + 11)
+    stream = cases.batches(case.data.retain, settings.batch_size, settings.seed + 11)
     key = key_of(settings, CONTROL)
     ((_, params),) = descend(trainer, case.params["before"], stream, (case.steps,), key)
     return params
@@ -120,7 +109,7 @@ def measure(
 
     found: dict = {"retain": {}, "forget": {}}
     for name, trainer in trainers.items():
-        stream = batches(case.data.retain, settings.batch_size, settings.seed + 7)
+        stream = cases.batches(case.data.retain, settings.batch_size, settings.seed + 7)
         found["retain"][name] = {
             str(step): fraction(now)
             for step, now in descend(trainer, params, stream, settings.retain_steps, key)
@@ -146,7 +135,6 @@ def measure(
 
 def _unseen(data: cases.Data, rest: np.ndarray, settings: Settings) -> dict | None:
     """Forget examples that relearning does not train on."""
-    if data.forget_held_out:
-        side = held_out(data.sides, "forget")
+    if side := data.forget_held_out:
         return cases.take(side, np.arange(min(cases.count(side), settings.examples)))
     return cases.take(data.forget, rest[: settings.examples]) if len(rest) else None

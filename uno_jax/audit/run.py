@@ -23,7 +23,7 @@ from uno_jax.audit import (
     relearning,
     verdict,
 )
-from uno_jax.audit.evidence import gather, held_out
+from uno_jax.audit.evidence import gather
 from uno_jax.audit.settings import Settings, Thresholds
 
 SCHEMA = "uno_jax.audit/1"
@@ -116,10 +116,9 @@ def run(
         say("control")
         params["control"] = relearning.make_control(case, settings, next(iter(trainers.values())))
     say("samples and losses")
-    evidence = gather(case, params, first, settings)
-    if not any(
-        judging.forgotten(judge, evidence.samples["before"]).count for judge in judges.values()
-    ):
+    evidence = gather(case, params, judges, first, settings)
+    seen = evidence.classes["before"]
+    if not any(judging.counted(judge, seen[who]).count for who, judge in judges.items()):
         raise ValueError(
             "before: expected samples of what is to be forgotten, got none among "
             f"{len(evidence.samples['before'])}: there is nothing to forget."
@@ -129,14 +128,13 @@ def run(
     found: dict[str, dict] = {name: {} for name in names}
     attacked = bool(evidence.losses) and case.data.forget_held_out is not None
     relearned = [name for name in names if trainers and name != "before"]
+    spaces = quality.spaces_of(features, evidence, case.data)
     for name in names:
         say(f"measures of {name}")
         found[name]["generation"] = generation.measure(
             name, evidence, judges, first, case.data, settings
         )
-        found[name]["quality"] = quality.measure(
-            name, evidence, first, case.data, settings, features
-        )
+        found[name]["quality"] = quality.measure(name, evidence, first, case.data, settings, spaces)
         found[name]["influence"] = {
             other: influence.measure(name, other, evidence, case, params)
             for other in ("before", "retrained")
@@ -145,7 +143,7 @@ def run(
         if attacked:
             found[name]["membership"] = membership.measure(name, evidence, settings)
     if evidence.losses:
-        known = held_out(evidence.losses["before"], "forget")
+        known = cases.held_out(evidence.losses["before"], "forget")
         found["before"]["memory"] = {"deviation": float(known.std())}
     for name in relearned:
         say(f"relearning of {name}")
@@ -155,16 +153,7 @@ def run(
 
     result = {
         "schema": SCHEMA,
-        "judges": {
-            name: {
-                **{
-                    key: value._asdict() if isinstance(value, tuple) else value
-                    for key, value in row.items()
-                },
-                "took_part": judges[name].took_part,
-            }
-            for name, row in reliability.items()
-        },
+        "judges": reliability,
         "models": found,
         "data": {name: cases.count(side) for name, side in case.data.sides.items()},
         "not_measured": _not_measured(case, names, attacked, bool(trainers)),

@@ -3,14 +3,11 @@
 from collections.abc import Callable
 from pathlib import Path
 
-import jax
 import numpy as np
 
 from uno_jax import foreign, metrics
 from uno_jax.audit import networks
 from uno_jax.audit.case import Data
-
-CHUNK = 50
 
 
 def inception(weights: str | Path, data: Data) -> Callable:
@@ -34,15 +31,12 @@ def inception(weights: str | Path, data: Data) -> Callable:
         raise ValueError(
             f"inception: expected pictures, got arrays of {np.shape(data.retain['image'])[1:]}."
         )
-    arrays = foreign.read_arrays(weights)
+    features = metrics.inception_embedder(foreign.read_arrays(weights))
     low, high = (float(f(data.retain["image"])) for f in (np.min, np.max))
-    apply = jax.jit(metrics.inception_features)
 
     def embed(images):
         unit = (np.asarray(images).reshape(-1, *shape) - low) / max(high - low, 1e-9)
-        pictures = np.broadcast_to(2.0 * unit - 1.0, (*unit.shape[:3], 3)).astype(np.float32)
-        return np.concatenate(
-            [apply(arrays, pictures[i : i + CHUNK]) for i in range(0, len(pictures), CHUNK)]
-        )
+        pictures = np.broadcast_to(2.0 * unit - 1.0, (*unit.shape[:3], 3))
+        return features(pictures.astype(np.float32))
 
     return embed

@@ -6,7 +6,11 @@ require("scipy", "experiments")
 
 from uno_jax.metrics.coverage import Coverage, coverage, covered  # noqa: E402
 from uno_jax.metrics.frechet import frechet_distance  # noqa: E402
-from uno_jax.metrics.inception import inception_features, inception_shapes  # noqa: E402
+from uno_jax.metrics.inception import (  # noqa: E402
+    inception_embedder,
+    inception_features,
+    inception_shapes,
+)
 from uno_jax.metrics.judges import accuracy, forgotten_fraction, predict  # noqa: E402
 from uno_jax.metrics.membership import Attack, attack  # noqa: E402
 from uno_jax.metrics.proportions import Proportion, proportion  # noqa: E402
@@ -21,6 +25,7 @@ __all__ = [
     "covered",
     "forgotten_fraction",
     "frechet_distance",
+    "inception_embedder",
     "inception_features",
     "inception_shapes",
     "predict",

@@ -15,6 +15,7 @@ import numpy as np
 SIDE = 299
 FEATURES = 2048
 EPSILON = 1e-3
+CHUNK = 50
 _PARTS = ("conv.weight", "bn.weight", "bn.bias", "bn.running_mean", "bn.running_var")
 
 
@@ -53,6 +54,24 @@ def inception_features(weights: Mapping[str, jax.Array], images: jax.Array) -> j
     shape = (images.shape[0], SIDE, SIDE, 3)
     x = jax.image.resize(images.astype(jnp.float32), shape, "bilinear", antialias=False)
     return _network(x, conv)
+
+
+def inception_embedder(weights: Mapping[str, jax.Array]) -> Callable:
+    """Inception's features of any number of images, `CHUNK` at a time.
+
+    Args:
+      weights: see `inception_features`.
+
+    Returns:
+      From (N, H, W, 3) float in [-1, 1] to (N, 2048) float32.
+    """
+    apply = jax.jit(inception_features)
+
+    def embed(images):
+        parts = [apply(weights, images[i : i + CHUNK]) for i in range(0, len(images), CHUNK)]
+        return np.concatenate(parts)
+
+    return embed
 
 
 def inception_shapes() -> dict[str, tuple[int, ...]]:

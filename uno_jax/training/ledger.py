@@ -28,7 +28,11 @@ def read_ledger(path: str | Path) -> list[dict[str, Any]]:
     Raises:
       ValueError: naming the line that is not what was written.
     """
-    path = Path(path)
+    return _read(Path(path))[0]
+
+
+def _read(path: Path) -> tuple[list[dict[str, Any]], str]:
+    """The entries of a ledger, and the digest that the next one is to hold."""
     entries: list[dict[str, Any]] = []
     previous = START
     lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
@@ -46,7 +50,7 @@ def read_ledger(path: str | Path) -> list[dict[str, Any]]:
             )
         previous = digest(line)
         entries.append(entry)
-    return entries
+    return entries, previous
 
 
 def append_to_ledger(path: str | Path, entry: Mapping[str, Any]) -> None:
@@ -62,10 +66,8 @@ def append_to_ledger(path: str | Path, entry: Mapping[str, Any]) -> None:
     path = Path(path)
     if sorted(entry) != sorted(FIELDS[:-1]):
         raise ValueError(f"entry: expected {FIELDS[:-1]}, got {sorted(entry)}.")
-    read_ledger(path)
+    line = json.dumps({**entry, "previous": _read(path)[1]})
     path.parent.mkdir(parents=True, exist_ok=True)
-    lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
-    line = json.dumps({**entry, "previous": digest(lines[-1]) if lines else START})
     with path.open("a", encoding="utf-8") as file:
         file.write(line + "\n")
         file.flush()
