@@ -88,7 +88,7 @@ class Options:
     """Regular expression of the parameters that the gradient methods train; all of them
     by default. Paths look like block_3/modulation/kernel."""
     train_steps: int | None = None
-    """Training steps of the model and of the yardstick: 6,000, of the U-Net 1,500."""
+    """Training steps of the model and of the yardstick: 6,000, of the U-Net 800."""
     train_learning_rate: float = 1e-3
     """Of Adam in training, at its highest."""
     judge_steps: int = 1200
@@ -129,7 +129,7 @@ DEFAULTS = {
         "decay": False, "replay": 0,
     },
 }  # fmt: skip
-TRAIN_STEPS = {"dit": 6000, "unet": 1500}
+TRAIN_STEPS = {"dit": 6000, "unet": 800}
 RATE = 1e-3
 RATES = {
     "surgery": 1e-4, "surgery-ascent": 1e-4, "surgery-descent": 1e-4, "ascent": 1e-4,

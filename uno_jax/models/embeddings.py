@@ -1,11 +1,16 @@
 """Times, labels and places as vectors, for diffusion models."""
 
+import functools
 import math
+from collections.abc import Callable
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
+
+SMALL = nn.initializers.normal(0.02)
+"""As the diffusion transformer has them."""
 
 
 def waves(values: jax.Array, size: int, *, longest: float = 10_000.0) -> jax.Array:
@@ -53,17 +58,18 @@ class TimeEmbedding(nn.Module):
     Attributes:
       width: of the result.
       waves: how many cosines and sines.
+      initial: of both kernels.
     """
 
     width: int
     waves: int = 256
+    initial: Callable = SMALL
 
     @nn.compact
     def __call__(self, times: jax.Array) -> jax.Array:
         """Maps (N,) times to (N, width), float32."""
-        initial = nn.initializers.normal(0.02)
-        x = nn.Dense(self.width, kernel_init=initial, name="hidden")(waves(times, self.waves))
-        return nn.Dense(self.width, kernel_init=initial, name="out")(nn.silu(x))
+        dense = functools.partial(nn.Dense, self.width, kernel_init=self.initial)
+        return dense(name="out")(nn.silu(dense(name="hidden")(waves(times, self.waves))))
 
 
 class LabelEmbedding(nn.Module):
@@ -72,13 +78,15 @@ class LabelEmbedding(nn.Module):
     Attributes:
       count: number of labels, the one that stands for none included.
       width: of a vector.
+      initial: of the table.
     """
 
     count: int
     width: int
+    initial: Callable = SMALL
 
     @nn.compact
     def __call__(self, labels: jax.Array) -> jax.Array:
         """Maps (N,) labels to (N, width), float32."""
-        table = self.param("table", nn.initializers.normal(0.02), (self.count, self.width))
+        table = self.param("table", self.initial, (self.count, self.width))
         return table[labels]

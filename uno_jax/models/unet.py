@@ -132,11 +132,8 @@ class UNet(nn.Module):
             raise ValueError(f"UNet: expected sides that {coarse} divides, got {noisy.shape[1:3]}.")
         conv = _conv(self.dtype)
         block = nn.remat(ResidualBlock, static_argnums=(3,)) if self.remat else ResidualBlock
-        condition = TimeEmbedding(4 * self.width, name="time")(times)
-        condition = condition + LabelEmbedding(self.classes + 1, 4 * self.width, name="label")(
-            labels
-        )
-        condition = condition.astype(self.dtype)
+        time, label = condition_embeddings(self.classes, 4 * self.width)
+        condition = (time(times) + label(labels)).astype(self.dtype)
 
         def stage(x, level, name):
             channels = self.width * self.multipliers[level]
@@ -172,6 +169,18 @@ class UNet(nn.Module):
         channels = noisy.shape[-1] * (2 if self.learned_variance else 1)
         x = _conv(jnp.float32)(self.patch**2 * channels, 3, name="output", zero=True)(x)
         return from_patches(x, self.patch)
+
+
+def condition_embeddings(classes, width):
+    """Of times, and of labels with one for none.
+
+    Convolutions hear a condition only through scales and shifts: with vectors as small as
+    those of the transformer they learn the label late.
+    """
+    return (
+        TimeEmbedding(width, initial=nn.initializers.lecun_normal(), name="time"),
+        LabelEmbedding(classes + 1, width, initial=nn.initializers.normal(1.0), name="label"),
+    )
 
 
 def to_patches(x, patch):
