@@ -59,11 +59,9 @@ def test_all_stages_on_the_folder_with_an_expression_then_a_person(places, monke
         forget="Male & ~Smiling",
         hat=1e3,
         method=("redirect", "surgery"),
-        seeds=2,
     )
     results = celeba.main(options)
     assert list(results["models"]) == ["before", "retrained", "redirect", "surgery"]
-    assert len(results["models"]["surgery"]) == 2
     for row in results["models"]["redirect"]:
         assert row["judge"]["total"] == 200
         assert row["judge"]["low"] <= row["judge"]["count"] / 200 <= row["judge"]["high"]
@@ -89,10 +87,13 @@ def test_all_stages_on_the_folder_with_an_expression_then_a_person(places, monke
 
     # A person is a forget set too; what is trained for all forget sets is used again.
     before = (options.out / "checkpoints" / "before").stat().st_mtime_ns
-    person = dataclasses.replace(options, forget="identity == 3", hat=0.0, method=("surgery",))
+    person = dataclasses.replace(
+        options, forget="identity == 3", hat=0.0, method=("surgery",), seeds=2
+    )
     again = celeba.main(person)
     assert (options.out / "checkpoints" / "before").stat().st_mtime_ns == before
     assert set(again["models"]) == {"before", "retrained", "surgery"}
+    assert len(again["models"]["surgery"]) == 2
     assert (options.out / "identity-3" / "report.html").exists()
 
     # The same folder with another setting is refused, with the difference.

@@ -19,6 +19,7 @@ TINY = mnist.Options(
     judge_steps=20,
     steps=3,
     samples=300,
+    batch_size=32,
 )
 
 
@@ -109,16 +110,22 @@ def test_command_line_help_and_one_line_errors(tmp_path):
 
 def test_an_interrupt_leaves_a_usable_checkpoint(tmp_path):
     process = subprocess.Popen(
-        command("--out", str(tmp_path), "--judge-steps", "10", "--train-steps", "100000"),
+        command(
+            *("--out", str(tmp_path), "--judge-steps", "10", "--train-steps", "100000"),
+            *("--batch-size", "8"),
+        ),
         stderr=subprocess.PIPE,
         text=True,
     )
-    deadline = time.monotonic() + 120
-    while not checkpoints.steps_in(tmp_path / "checkpoints" / "before"):
-        assert time.monotonic() < deadline and process.poll() is None
-        time.sleep(0.2)
-    process.send_signal(signal.SIGINT)
-    _, error = process.communicate(timeout=60)
+    try:
+        deadline = time.monotonic() + 120
+        while not checkpoints.steps_in(tmp_path / "checkpoints" / "before"):
+            assert time.monotonic() < deadline and process.poll() is None
+            time.sleep(0.2)
+        process.send_signal(signal.SIGINT)
+        _, error = process.communicate(timeout=60)
+    finally:
+        process.kill()
     assert process.returncode == 130, error
     assert "goes on from the last checkpoint" in error
     steps = [

@@ -39,7 +39,8 @@ def test_two_steps_of_the_hat_have_not_forgotten_and_one_of_the_redirect_more(
 
 
 def test_requests_go_into_a_ledger_and_are_audited_again(reference_dir, tmp_path):
-    options = mnist_requests.Options(reference_dir, tmp_path, digits=(1,), **SMALL)
+    smaller = {**SMALL, "samples": 200, "judge_steps": 30}
+    options = mnist_requests.Options(reference_dir, tmp_path, digits=(1,), **smaller)
     mnist_requests.main(options)
     rows = mnist_requests.main(dataclasses.replace(options, digits=(1, 7)))
     assert [(row["after requests"], row["digit"]) for row in rows] == [

@@ -34,7 +34,7 @@ def test_gaussians_have_the_area_of_the_closed_form():
 def test_the_interval_covers_the_truth_about_as_often_as_it_says():
     truth, hits, trials = stats.norm.cdf(0.5 / np.sqrt(2)), 0, 150
     for seed in range(trials):
-        found = metrics.attack(*draws(0.5, seed, count=80), resamples=200, seed=seed)
+        found = metrics.attack(*draws(0.5, seed, count=80), resamples=100, seed=seed)
         hits += found.auc_interval[0] <= truth <= found.auc_interval[1]
     # A binomial of 150 at 95 % has a standard deviation of 1.8 %.
     assert 0.89 < hits / trials <= 1.0
