@@ -115,6 +115,16 @@ def overview(lines: list[dict]) -> list[dict[str, str]]:
     return list(rows.values())
 
 
+def _facts(peak):
+    return output.about(matmul_peak_gflops=round(max(peak, timing.matmul_peak()) / 1e9, 1))
+
+
+def _save(folder, lines, peak):
+    """After every batch size: what is cut short keeps what it has."""
+    output.save(folder, "step_time", lines, overview(lines), table(lines), facts=_facts(peak))
+    figures.step_times(folder / "step_time.png", lines)
+
+
 def main(options: Options) -> list[dict]:
     """Prints the table and returns its lines."""
     names = problems.timed_methods()
@@ -124,17 +134,14 @@ def main(options: Options) -> list[dict]:
     for name in options.models.split(","):
         for batch in map(int, options.batch.split(",")):
             lines += measure(name, batch, methods, options, peak)
+            if options.output:
+                _save(options.output, lines, peak)
             common.console.print(f"{name}, batch {batch}: done")
-    rows = table(lines)
     for name in options.models.split(","):
         print(name)
-        shown = [row for row in rows if row["model"] == name]
+        shown = [row for row in table(lines) if row["model"] == name]
         common.print_table([{column: row[column] for column in SHOWN} for row in shown])
-    facts = output.about(matmul_peak_gflops=round(max(peak, timing.matmul_peak()) / 1e9, 1))
-    print(*(f"{key}: {value}" for key, value in facts.items()), sep="\n")
-    if options.output:
-        output.save(options.output, "step_time", lines, overview(lines), rows, facts=facts)
-        figures.step_times(options.output / "step_time.png", lines)
+    print(*(f"{key}: {value}" for key, value in _facts(peak).items()), sep="\n")
     return lines
 
 
