@@ -115,16 +115,6 @@ def overview(lines: list[dict]) -> list[dict[str, str]]:
     return list(rows.values())
 
 
-def _facts(peak):
-    return output.about(matmul_peak_gflops=round(max(peak, timing.matmul_peak()) / 1e9, 1))
-
-
-def _save(folder, lines, peak):
-    """After every batch size: what is cut short keeps what it has."""
-    output.save(folder, "step_time", lines, overview(lines), table(lines), facts=_facts(peak))
-    figures.step_times(folder / "step_time.png", lines)
-
-
 def main(options: Options) -> list[dict]:
     """Prints the table and returns its lines."""
     names = problems.timed_methods()
@@ -134,14 +124,19 @@ def main(options: Options) -> list[dict]:
     for name in options.models.split(","):
         for batch in map(int, options.batch.split(",")):
             lines += measure(name, batch, methods, options, peak)
+            rows = table(lines)
+            best = max(peak, timing.matmul_peak())
+            facts = output.about(matmul_peak_gflops=round(best / 1e9, 1))
+            # After every batch size: what is cut short keeps what it has.
             if options.output:
-                _save(options.output, lines, peak)
+                output.save(options.output, "step_time", lines, overview(lines), rows, facts=facts)
+                figures.step_times(options.output / "step_time.png", lines)
             common.console.print(f"{name}, batch {batch}: done")
     for name in options.models.split(","):
         print(name)
-        shown = [row for row in table(lines) if row["model"] == name]
+        shown = [row for row in rows if row["model"] == name]
         common.print_table([{column: row[column] for column in SHOWN} for row in shown])
-    print(*(f"{key}: {value}" for key, value in _facts(peak).items()), sep="\n")
+    print(*(f"{key}: {value}" for key, value in facts.items()), sep="\n")
     return lines
 
 
