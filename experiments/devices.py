@@ -1,5 +1,6 @@
 """How the steps of an experiment are run: on one device, on a mesh, or under pmap."""
 
+import functools
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Literal, NamedTuple
 
@@ -37,9 +38,15 @@ def _same(value: Any) -> Any:
     return value
 
 
+@functools.lru_cache(maxsize=1)
+def _jitted(step: Callable) -> Callable:
+    # One seed of a method after the other has the same step.
+    return jax.jit(step, donate_argnums=0)
+
+
 ONE = Devices(
     axis_name=None,
-    compile=lambda step, state: jax.jit(step, donate_argnums=0),
+    compile=lambda step, state: _jitted(step),
     place=uno.copy_state,
     spread=_same,
     whole=_same,

@@ -59,8 +59,8 @@ def vae_streams(
     images: np.ndarray,
     forget: np.ndarray,
     *,
-    retain_size: int = RETAIN_SIZE,
-    forget_size: int = FORGET_SIZE,
+    retain_size: int,
+    forget_size: int,
 ) -> Callable:
     """Makes streams of the latents of both sides with their targets.
 
@@ -119,6 +119,7 @@ def digits(
 
     def redirect(anchor_weight):
         terms = vae_terms(model, original, anchor_weight)
-        return *terms, vae_streams(model, original, images, forget)
+        sizes = {"retain_size": RETAIN_SIZE, "forget_size": FORGET_SIZE}
+        return *terms, vae_streams(model, original, images, forget, **sizes)
 
     return Model(model, original, split, partial(per_process(data.batches), train), redirect)

@@ -20,6 +20,15 @@ def path_name(path: tuple) -> str:
     return jax.tree_util.keystr(path, simple=True, separator="/")
 
 
+def on_host(leaves: list) -> bool:
+    """Whether numpy reaches all arrays in place: on CPUs, of this process."""
+    arrays = [leaf for leaf in leaves if isinstance(leaf, jax.Array)]
+    return all(
+        array.is_fully_addressable and all(d.platform == "cpu" for d in array.devices())
+        for array in arrays
+    )
+
+
 def _is_masked(node: Any) -> bool:
     return isinstance(node, optax.MaskedNode)
 

@@ -9,7 +9,7 @@ import pytest
 
 import uno_jax as uno
 from tests.checkpoints import damage
-from uno_jax import checkpoints, parallel
+from uno_jax import checkpoints, parallel, trees
 from uno_jax.checkpoints.series import checksums
 
 TX = optax.adam(1e-3)
@@ -184,6 +184,22 @@ def test_checksums_see_a_bit_and_an_exchange():
     assert len(sums) == 4
     mixed = {"f": jnp.ones(3, jnp.bfloat16), "i": jnp.arange(3), "b": jnp.array([True, False])}
     assert checksums(mixed) == checksums(jax.tree.map(jnp.copy, mixed))
+
+
+def test_checksums_are_the_same_computed_on_the_device(monkeypatch):
+    rng = np.random.default_rng(0)
+    tree = {
+        "f": jnp.asarray(rng.normal(size=(3, 4, 5)), jnp.float32),
+        "h": jnp.asarray(rng.normal(size=(4, 5)), jnp.bfloat16),
+        "i": jnp.asarray(rng.integers(0, 9, 7)),
+        "b": jnp.array([True, False]),
+        "s": jnp.float32(3.5),
+        "k": jax.random.key(1),
+    }
+    here = checksums(tree)
+    assert len(set(here.values())) == len(tree)
+    monkeypatch.setattr(trees, "on_host", lambda leaves: False)
+    assert checksums(tree) == here
 
 
 def test_sizes_out_of_range_are_named(tmp_path):

@@ -13,9 +13,10 @@ import numpy as np
 import pytest
 from orbax.checkpoint import v1 as ocp
 
-from experiments import audits, celeba, common
+from experiments import audits, celeba, celeba_models, common
 from experiments.celeba_lab import Target
 from tests import faces as fixtures
+from tests.experiments import small_celeba
 from uno_jax import checkpoints, data
 from uno_jax.audit import case as cases
 
@@ -36,6 +37,11 @@ TINY = celeba.Options(
     rebound_steps=1,
     save_every=1,
 )
+
+
+@pytest.fixture(autouse=True)
+def _small_classifiers(monkeypatch):
+    monkeypatch.setattr(celeba_models, "architectures", small_celeba.architectures)
 
 
 @pytest.fixture(scope="module")
@@ -140,7 +146,8 @@ def test_a_step_on_real_faces(tfds_dir, tmp_path):
 
 def command(places, out, *extra):
     return [
-        *(sys.executable, "-m", "experiments.celeba", "--data-dir", str(places / "folder")),
+        *(sys.executable, "-m", "tests.experiments.small_celeba"),
+        *("--data-dir", str(places / "folder")),
         *("--cache-dir", str(places / "cache"), "--out", str(out), "--stage", "unlearn"),
         *("--method", "surgery", "redirect", "--side", "16", "--channels", "4", "8"),
         *("--latents", "6", "--epochs", "6", "--train-batch", "16", "--batch-size", "8"),

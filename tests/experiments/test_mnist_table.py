@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 
-from experiments import mnist_table
+from experiments import mnist_table, redirect
 from uno_jax import methods
 
 ROWS = ("retrained", "redirect", "digit-3", "uno", "surgery + hat", "ascent, frozen, warm")
@@ -82,7 +82,9 @@ def test_what_is_there_is_not_run_again(tiny):
     assert again["redirect"] == {line["row"]: line for line in lines}["redirect"]
 
 
-def test_all_methods_have_rows_and_costs(tiny):
+def test_all_methods_have_rows_and_costs(tiny, monkeypatch):
+    monkeypatch.setattr(redirect, "RETAIN_SIZE", 2048)
+    monkeypatch.setattr(redirect, "FORGET_SIZE", 1024)
     rows = mnist_table.all_rows(dataclasses.replace(tiny[0], rows=()))
     assert {row.method for row in rows} == {*methods.UNCONDITIONAL, "retrain"}
     assert len({row.name for row in rows}) == len(rows)

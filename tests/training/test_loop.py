@@ -7,6 +7,7 @@ import optax
 import pytest
 
 import uno_jax as uno
+from uno_jax import trees
 
 
 def setup(tx=None):
@@ -114,7 +115,9 @@ def test_steps_that_are_not_finite_can_be_skipped():
     assert jnp.array_equal(result.state.params, expected.state.params)
 
 
-def test_leaves_that_are_not_finite_are_named_whatever_their_kind():
+@pytest.mark.parametrize("on_host", [True, False])
+def test_leaves_that_are_not_finite_are_named_whatever_their_kind(on_host, monkeypatch):
+    monkeypatch.setattr(trees, "on_host", lambda leaves: on_host)
     tree = {"a": jnp.ones(2, jnp.bfloat16), "b": [jnp.array([jnp.inf])], "i": jnp.arange(3),
             "k": jax.random.key(0), "n": None, "z": jnp.array([1.0, jnp.nan])}  # fmt: skip
     assert uno.non_finite_leaves(tree) == ["b/0", "z"]

@@ -8,7 +8,9 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
+from uno_jax import trees
 from uno_jax.checkpoints import manifest as manifests
 from uno_jax.checkpoints import store
 from uno_jax.training.finite import NonFiniteError, non_finite_leaves, some_of
@@ -227,32 +229,36 @@ class Series:
             ) from error
 
 
+def _sum(leaf, xp):
+    bits = leaf.view(f"uint{8 * leaf.dtype.itemsize}")
+    if bits.dtype.itemsize == 8:
+        bits = bits ^ (bits >> 32)
+    bits = bits.astype(xp.uint32)
+    # Odd weights: two values that change places change the sum. Made by axis, the array
+    # stays spread as it is.
+    weights, stride = xp.ones(bits.shape, xp.uint32), 2
+    for axis in reversed(range(bits.ndim)):
+        places = xp.arange(bits.shape[axis], dtype=xp.uint32)
+        places = places.reshape(-1, *(1,) * (bits.ndim - 1 - axis))
+        weights = weights + xp.uint32(stride % 2**32) * places
+        stride *= bits.shape[axis]
+    return xp.sum(bits * weights, dtype=xp.uint32)
+
+
 @jax.jit
 def _sums(leaves):
-    def one(leaf):
-        if leaf.dtype == jnp.bool_:
-            leaf = leaf.astype(jnp.uint8)
-        bits = jax.lax.bitcast_convert_type(leaf, jnp.dtype(f"uint{8 * leaf.dtype.itemsize}"))
-        if bits.dtype == jnp.uint64:
-            bits ^= bits >> 32
-        bits = bits.astype(jnp.uint32)
-        # Odd weights: two values that change places change the sum. Made by axis, the array
-        # stays spread as it is.
-        weights, stride = jnp.ones(bits.shape, jnp.uint32), 2
-        for axis in reversed(range(bits.ndim)):
-            weights += jnp.uint32(stride % 2**32) * jax.lax.broadcasted_iota(
-                jnp.uint32, bits.shape, axis
-            )
-            stride *= bits.shape[axis]
-        return jnp.sum(bits * weights, dtype=jnp.uint32)
-
-    return [one(leaf) for leaf in leaves]
+    return [_sum(leaf, jnp) for leaf in leaves]
 
 
 def checksums(tree: Any) -> dict[str, int]:
     """A sum over the bits of each leaf, the same on whatever devices it lies."""
     named = store.named_leaves(tree)
-    values = jax.device_get(_sums(list(named.values())))
+    leaves = list(named.values())
+    if trees.on_host(leaves):
+        # Nothing to compile.
+        values = [_sum(np.asarray(leaf), np) for leaf in leaves]
+    else:
+        values = jax.device_get(_sums(leaves))
     return {name: int(value) for name, value in zip(named, values, strict=True)}
 
 

@@ -4,6 +4,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from uno_jax import trees
 
@@ -34,6 +35,7 @@ def non_finite_leaves(tree: Any) -> list[str]:
 
     Examples:
       >>> import jax.numpy as jnp
+    import numpy as np
       >>> import uno_jax as uno
       >>> uno.non_finite_leaves({"a": jnp.ones(2), "b": jnp.array([1.0, jnp.nan])})
       ['b']
@@ -43,5 +45,10 @@ def non_finite_leaves(tree: Any) -> list[str]:
         for path, leaf in jax.tree_util.tree_flatten_with_path(tree)[0]
         if jnp.issubdtype(jnp.result_type(leaf), jnp.inexact)
     ]
-    finite = jax.device_get(_finite([leaf for _, leaf in named]))
+    leaves = [leaf for _, leaf in named]
+    if trees.on_host(leaves):
+        # Nothing to compile.
+        finite = [np.isfinite(np.asarray(leaf)).all() for leaf in leaves]
+    else:
+        finite = jax.device_get(_finite(leaves))
     return [name for (name, _), fine in zip(named, finite, strict=True) if not fine]
