@@ -152,7 +152,8 @@ def command(places, out, *extra):
         *("--method", "surgery", "redirect", "--side", "16", "--channels", "4", "8"),
         *("--latents", "6", "--epochs", "6", "--train-batch", "16", "--batch-size", "8"),
         *("--judge-steps", "2", "--steps", "40", "--redirect-steps", "2", "--seeds", "1"),
-        *("--save-every", "8", "--train-save-every", "8", "--stop-below", "0", *extra),
+        *("--save-every", "8", "--train-save-every", "8", "--stop-below", "0"),
+        *("--samples", "100", *extra),
     ]
 
 

@@ -21,6 +21,7 @@ from experiments import (
     dit_models,
     dit_redirect,
 )
+from tests.models.programs import perturbed
 from uno_jax import diffusion, foreign, models
 from uno_jax.audit import case as cases
 
@@ -33,16 +34,6 @@ def tiny(**changes):
     return models.DiT(**{"patch": 7, "depth": 1, "width": 16, "heads": 2, **changes})
 
 
-def perturbed(network):
-    """Parameters with which every label matters."""
-    arrays = jnp.zeros((2, 28, 28, 1)), jnp.zeros(2), jnp.zeros(2, jnp.int32)
-    params = jax.jit(network.init)(jax.random.key(0), *arrays)["params"]
-    leaves, structure = jax.tree.flatten(params)
-    rng = np.random.default_rng(0)
-    noisy = [leaf + jnp.asarray(0.1 * rng.normal(size=leaf.shape), leaf.dtype) for leaf in leaves]
-    return jax.tree.unflatten(structure, noisy)
-
-
 @pytest.fixture(scope="module")
 def model():
     rng = np.random.default_rng(1)
@@ -52,7 +43,7 @@ def model():
     network = tiny()
     return dit_methods.Model(
         dit_models.process(network),
-        perturbed(network),
+        perturbed(network, jnp.zeros((2, 28, 28, 1)), jnp.zeros(2), jnp.zeros(2, jnp.int32)),
         images,
         labels,
         FORGET,

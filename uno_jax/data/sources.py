@@ -1,5 +1,6 @@
 """Where images and labels come from."""
 
+import functools
 import os
 from pathlib import Path
 from typing import NamedTuple
@@ -42,8 +43,13 @@ def _mnist5k(split: str) -> Source:
 
 
 def _mnist(split: str) -> Source:
+    return _read_mnist(split, os.environ.get("TFDS_DATA_DIR"))
+
+
+@functools.lru_cache(maxsize=2)
+def _read_mnist(split: str, data_dir: str | None) -> Source:
+    # 70,000 pictures take several seconds to decode.
     tfds = require("tensorflow_datasets", "tfds")
-    data_dir = os.environ.get("TFDS_DATA_DIR")
     try:
         rows = tfds.data_source("mnist", split=split, data_dir=data_dir, download=False)
     except Exception as error:
@@ -66,6 +72,7 @@ def _mnist(split: str) -> Source:
             range(start, stop), rows.__getitems__(list(range(start, stop))), strict=True
         ):
             images[i], labels[i] = row["image"], row["label"]
+    images.flags.writeable = labels.flags.writeable = False
     return Source(f"mnist/{split}", images, labels)
 
 
