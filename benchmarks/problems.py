@@ -1,6 +1,5 @@
 """What is timed: a model, its training loss, and batches of noise in the shape of its data."""
 
-import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -177,13 +176,6 @@ def with_transformation(problem: Problem, tx, **options: Any) -> tuple[Callable,
         problem.loss_fn, tx, has_model_state=problem.has_model_state, **options
     )
     return step, state
-
-
-def turns(state: uno.TrainState) -> int:
-    """After how many steps a method does again what it did: 1, unless it alternates."""
-    alternating = lambda node: isinstance(node, uno.AlternateState)  # noqa: E731
-    nodes = jax.tree.leaves(state.opt_state, is_leaf=alternating)
-    return math.lcm(*(len(node.states) for node in nodes if alternating(node)))
 
 
 def timed_methods() -> tuple[str, ...]:

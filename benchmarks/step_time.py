@@ -54,7 +54,7 @@ def measure(name: str, batch: int, methods: tuple[str, ...], options: Options, p
     """Returns a line per method of one model at one batch size."""
     problem = problems.get_problem(name, dtype=options.dtype, remat=options.remat)
     steps = {method: problems.make_step(problem, method) for method in methods}
-    programs = timing.compile_steps(steps, *problem.batches(batch), turns=problems.turns)
+    programs = timing.compile_steps(steps, *problem.batches(batch))
     del steps
     times = timing.interleaved(
         {method: program.run for method, program in programs.items()},
@@ -71,8 +71,7 @@ def measure(name: str, batch: int, methods: tuple[str, ...], options: Options, p
                 line[f"of_{other}"] = float(np.median(times[method] / times[other]))
         line["compile_seconds"] = program.compile_seconds
         line["gflop"] = program.flops / 1e9
-        if program.steps == 1:
-            line["of_peak"] = program.flops / (line["median_ms"] / 1e3) / peak
+        line["of_peak"] = program.flops / (line["median_ms"] / 1e3) / peak
         line["temporary_mib"] = program.temporary_bytes / 2**20
         line["parameters"] = problem.parameters
         lines.append(line)

@@ -1,6 +1,7 @@
 """Compiled programs, timed in turn."""
 
 import contextlib
+import math
 import os
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -12,6 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 
 import uno_jax as uno
+from uno_jax.training.turns import at_turn, turns_of
 
 
 class Program(NamedTuple):
@@ -21,8 +23,8 @@ class Program(NamedTuple):
       run: a function without arguments that returns when the result is there.
       compile_seconds: what lowering and compilation took, without any cache.
       flops: of one step, by XLA's count behind its passes: what two parts of a program have
-        in common counts once, and of branches the dearest.
-      temporary_bytes: the compiler's plan, beside arguments and results.
+        in common counts once. Of several turns the mean.
+      temporary_bytes: the compiler's plan, beside arguments and results; the largest turn's.
       resident_bytes: arguments and results.
       steps: how many a run makes.
     """
@@ -39,20 +41,18 @@ def compile_program(function: Callable, *arguments: Any) -> Program:
     """Compiles a function for its arguments, past every cache; each run has the same ones."""
     with without_cache():
         compiled, seconds = _compile(jax.jit(function), *arguments)
-    return _program(compiled, seconds, lambda: jax.block_until_ready(compiled(*arguments)))
+    return _program([compiled], seconds, lambda: jax.block_until_ready(compiled(*arguments)))
 
 
-def compile_steps(
-    steps: Mapping[Any, tuple[Callable, Any]], *batches: Any, turns: Callable[[Any], int]
-) -> dict[Any, Program]:
+def compile_steps(steps: Mapping[Any, tuple[Callable, Any]], *batches: Any) -> dict[Any, Program]:
     """Compiles steps as loops use them, past every cache and as many at a time as there are cores.
 
-    The state is donated, and each run goes on from the state of the one before.
+    The state is donated, and each run goes on from the state of the one before. Each turn of a
+    step that alternates is a program, see `uno.jit_turns`.
 
     Args:
       steps: name to step and first state, which is copied.
       *batches: what each step is given besides.
-      turns: of a first state, how many steps are one run: all turns of methods that alternate.
 
     Returns:
       Name to program; `compile_seconds` are those beside the others.
@@ -60,10 +60,15 @@ def compile_steps(
 
     def prepare(step, state):
         state = uno.copy_state(state)
-        compiled, seconds = _compile(jax.jit(step, donate_argnums=0), state, *batches)
-        count = turns(state)
-        program = _program(compiled, seconds, _threaded(compiled, state, batches, count))
-        return program._replace(steps=count)
+        first = turns_of(state)
+        compiled, seconds = [], 0.0
+        for later in range(math.lcm(*(count for _, count in first))):
+            there = tuple(((turn + later) % count, count) for turn, count in first)
+            program = jax.jit(at_turn(step, there), donate_argnums=0)
+            program, own = _compile(program, state, *batches)
+            compiled.append(program)
+            seconds += own
+        return _program(compiled, seconds, _threaded(compiled, state, batches))
 
     with without_cache(), ThreadPoolExecutor(os.cpu_count()) as pool:
         pending = {name: pool.submit(prepare, *pair) for name, pair in steps.items()}
@@ -81,11 +86,11 @@ def without_cache() -> Iterator[None]:
         jax.config.update("jax_enable_compilation_cache", caching)
 
 
-def _threaded(compiled, state, batches, turns) -> Callable[[], Any]:
+def _threaded(compiled, state, batches) -> Callable[[], Any]:
     def run():
         nonlocal state
-        for _ in range(turns):
-            state, metrics = compiled(state, *batches)
+        for program in compiled:
+            state, metrics = program(state, *batches)
         return jax.block_until_ready((state, metrics))
 
     return run
@@ -97,14 +102,18 @@ def _compile(jitted, *arguments):
     return compiled, time.perf_counter() - start
 
 
-def _program(compiled, seconds: float, run: Callable[[], Any]) -> Program:
-    memory = compiled.memory_analysis()
+def _program(compiled: list, seconds: float, run: Callable[[], Any]) -> Program:
+    memory = [program.memory_analysis() for program in compiled]
+    flops = [(program.cost_analysis() or {}).get("flops", np.nan) for program in compiled]
     return Program(
         run=run,
         compile_seconds=seconds,
-        flops=float((compiled.cost_analysis() or {}).get("flops", np.nan)),
-        temporary_bytes=memory.temp_size_in_bytes,
-        resident_bytes=memory.argument_size_in_bytes + memory.output_size_in_bytes,
+        flops=float(np.mean(flops)),
+        temporary_bytes=max(plan.temp_size_in_bytes for plan in memory),
+        resident_bytes=max(
+            plan.argument_size_in_bytes + plan.output_size_in_bytes for plan in memory
+        ),
+        steps=len(compiled),
     )
 
 

@@ -41,7 +41,7 @@ def _same(value: Any) -> Any:
 @functools.lru_cache(maxsize=1)
 def _jitted(step: Callable) -> Callable:
     # One seed of a method after the other has the same step.
-    return jax.jit(step, donate_argnums=0)
+    return uno.jit_turns(step)
 
 
 ONE = Devices(

@@ -20,6 +20,7 @@ from uno_jax.training.requests import Request, unlearn_requests
 from uno_jax.training.state import TrainState, copy_state, create_state
 from uno_jax.training.step import make_training_step, make_unlearning_step
 from uno_jax.training.subset import Subset, join, trainable, with_frozen
+from uno_jax.training.turns import jit_turns
 from uno_jax.training.warm import second_moment, warm_adam
 from uno_jax.transforms.added_loss import AddedLossState, add_loss
 from uno_jax.transforms.alternation import AlternateState, alternate
@@ -75,6 +76,7 @@ __all__ = [
     "gaussian",
     "hat_divergence",
     "hat_loss",
+    "jit_turns",
     "join",
     "keep_salient",
     "line_search",

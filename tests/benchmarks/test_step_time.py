@@ -75,7 +75,7 @@ def test_every_way_to_take_products_is_timed_and_compared(monkeypatch):
 def test_a_run_goes_on_from_the_one_before_through_all_turns():
     problem = small()
     steps = {name: problems.make_step(problem, name) for name in ("surgery", "uno-s")}
-    programs = timing.compile_steps(steps, *problem.batches(4), turns=problems.turns)
+    programs = timing.compile_steps(steps, *problem.batches(4))
     for number in (1, 2):
         for name, turns in (("surgery", 1), ("uno-s", 2)):
             state, metrics = programs[name].run()
