@@ -131,11 +131,17 @@ class Lab:
         self.decode = jax.jit(
             lambda state, z: models.decode(self.vae, state.params, state.model_state, z)
         )
+        self.reconstruct = jax.jit(self._reconstruct)
         self._bound = jax.jit(
             lambda state, x, key: models.negative_elbo(
                 self.vae, state.params, state.model_state, x, key
             )
         )
+
+    def _reconstruct(self, state, images):
+        variables = {"params": state.params, "batch_stats": state.model_state}
+        mean, _ = self.vae.apply(variables, images, method="encode")
+        return models.decode(self.vae, state.params, state.model_state, mean)
 
     def samples(self, state: uno.TrainState, count: int | None = None) -> np.ndarray:
         """Pictures of the fixed latents, (N, side, side, 3) in [-1, 1]."""

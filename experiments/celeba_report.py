@@ -6,7 +6,7 @@ import numpy as np
 
 import uno_jax as uno
 from experiments import common
-from uno_jax import data, models, report
+from uno_jax import data, report
 
 GRID = 36
 FACES = 10
@@ -163,10 +163,7 @@ def _private_figures(lab, folder, states) -> dict[str, Path]:
         images = data.to_floats(lab.test.images[rows])
         strips = {"original": _visible(images)}
         for name, state in _ordered(states).items():
-            variables = {"params": state.params, "batch_stats": state.model_state}
-            mean, _ = lab.vae.apply(variables, images, method="encode")
-            decoded = models.decode(lab.vae, state.params, state.model_state, mean)
-            strips[name] = _visible(np.asarray(decoded))
+            strips[name] = _visible(np.asarray(lab.reconstruct(state, images)))
         caption = (
             f"Held-out {side} faces and their reconstructions. Real faces: not to be published."
         )

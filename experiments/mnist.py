@@ -178,11 +178,10 @@ def main(options: Options) -> dict:
             row |= {"forgotten_fraction": judged.value, "low": judged.low, "high": judged.high}
         return row
 
-    def negative_elbo(state):
+    @jax.jit
+    def negative_elbo(state, images):
         key = jax.random.key(options.seed + 3)
-        images = test_images[test_split.retain]
-        values = models.negative_elbo(model, state.params, state.model_state, images, key)
-        return float(jnp.mean(values))
+        return jnp.mean(models.negative_elbo(model, state.params, state.model_state, images, key))
 
     rows, grids, histories = {}, {}, {}
 
@@ -197,7 +196,7 @@ def main(options: Options) -> dict:
             "judge": metrics.forgotten_fraction(judge, images, options.forget)._asdict(),
             "judge2": metrics.forgotten_fraction(judge2, images, options.forget)._asdict(),
             "guide": metrics.forgotten_fraction(guide, images, options.forget)._asdict(),
-            "negative_elbo": negative_elbo(state),
+            "negative_elbo": float(negative_elbo(state, test_images[test_split.retain])),
             "steps": steps,
             "seconds": seconds,
         }
