@@ -18,8 +18,6 @@ import uno_jax as uno
 from uno_jax import foreign, models
 
 STEPS, BATCH, WEIGHT, LEARNING_RATE = 3, 128, 1e3, 1e-4
-# Three steps do not pay for the passes that make a program fast.
-QUICK = {"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes": True}
 
 
 def forget(variables, retain, forget, seed):
@@ -43,7 +41,7 @@ def main(weights: Path, data: Path, out: Path) -> None:
         exported = jax.export.export(jax.jit(forget))(*arguments)
         out.write_bytes(exported.serialize())
         return
-    variables, cosines = jax.jit(forget, compiler_options=QUICK)(*arguments)
+    variables, cosines = jax.jit(forget)(*arguments)
     np.savez(out, **foreign.to_torch(variables, foreign.MNIST_VAE))
     print("cosines", np.asarray(cosines))
 
