@@ -129,11 +129,21 @@ def test_the_page_needs_nothing_else_and_says_it_in_words(tmp_path):
     assert text.count("✓ met") == sum(c.passed for c in found.verdict.criteria)
 
 
+def test_columns_of_sentences_start_at_the_left(tmp_path):
+    rows = [
+        {"what": "a", "interval": "40.00% [34.62%, 45.64%]", "why": "a reason in many words, too"},
+        {"what": "b", "interval": "none", "why": "short"},
+    ]
+    page = report.write_page(tmp_path / "p.html", title="t", summary=[], rows=rows, facts={})
+    text = page.read_text()
+    assert text.count('class="words"') == 3 and '<td class="words">short' in text
+
+
 @pytest.mark.parametrize("tone", ["good", "fair", "bad"])
 def test_text_is_dark_enough_on_its_ground(tone):
     text = report.page._TEMPLATE.render(
         title="", banner=None, summary=[], rows=[], figures={}, sections=[], facts={},
-        columns_of=list, encoded=str,
+        columns_of=list, words_of=set, encoded=str,
     )  # fmt: skip
     for scheme in text.split(":root {")[1:4]:
         colours = dict(re.findall(r"--(\w+): (#\w+)", scheme.split("}")[0]))

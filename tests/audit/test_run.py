@@ -36,6 +36,10 @@ def test_a_model_against_itself_is_not_forgotten():
 def test_a_model_that_never_knew_has_forgotten(tmp_path):
     found = verdict(mixture.case(mixture.params(logits=mixture.without(-9.0))), out=tmp_path)
     assert found.verdict.name == audit.FORGOTTEN and not failed(found)
+    assert found.verdict.sentence == (
+        "The model no longer draws what it was to forget, does not know it better than it "
+        "should, keeps its quality, and does not learn it again from retained data."
+    )
     after = found.found["models"]["after"]
     # Three classes of four, equally often: the divergence from the retained ones is small.
     assert after["generation"]["total_variation"] < 0.05
@@ -130,6 +134,11 @@ def test_two_files_of_samples_will_do():
     found = verdict(case)
     assert found.verdict.name == audit.FORGOTTEN
     assert {"losses", "relearning", "membership", "control"} <= set(found.found["not_measured"])
+    # Nothing is said of what files of samples cannot show.
+    assert found.verdict.sentence == (
+        "The model no longer draws what it was to forget and keeps its quality. Whether it still "
+        "knows it or learns it again was not asked."
+    )
     again = verdict(
         audit.Case(data=case.data, samples={**case.samples, "after": drawn([0, 1], 1200)})
     )

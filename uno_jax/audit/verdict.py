@@ -16,8 +16,6 @@ VERDICTS = (NOT_FORGOTTEN, FOOLED, LOST, REBOUNDS, FORGOTTEN)
 """From the worst; the first that applies is said."""
 
 MEANING = {
-    FORGOTTEN: "The model no longer draws what it was to forget, does not know it better than it "
-    "should, keeps its quality, and does not learn it again from retained data.",
     REBOUNDS: "The model no longer draws what it was to forget, but training it on retained data "
     "alone brings it back.",
     FOOLED: "Some judges no longer see what was to be forgotten; others do. The samples have "
@@ -25,6 +23,14 @@ MEANING = {
     LOST: "The model no longer draws what it was to forget, but has lost what it was to keep.",
     NOT_FORGOTTEN: "The model still draws, or still knows, what it was to forget.",
 }
+
+
+ASKED = {
+    "memory": ("does not know it better than it should", "still knows it"),
+    "quality": ("keeps its quality", "has lost what it was to keep"),
+    "relearning": ("does not learn it again from retained data", "learns it again"),
+}
+"""By group of criteria: what is said of a model that has forgotten, and what is not known."""
 
 
 class Criterion(NamedTuple):
@@ -101,7 +107,20 @@ def decide(found: dict, judges: dict[str, cases.Judge], thresholds: Thresholds) 
     else:
         name = REBOUNDS if "relearning" in failed else FORGOTTEN
     said = remarks.remarks(found, judges, thresholds)
-    return Verdict(name, MEANING[name], tuple(criteria), tuple(said))
+    return Verdict(name, _sentence(name, criteria), tuple(criteria), tuple(said))
+
+
+def _sentence(name, criteria) -> str:
+    """What a verdict means; of one that has forgotten nothing is said that was not asked."""
+    if name != FORGOTTEN:
+        return MEANING[name]
+    groups = {criterion.group for criterion in criteria}
+    said = ["no longer draws what it was to forget"]
+    said += [yes for group, (yes, _) in ASKED.items() if group in groups]
+    open_ = [no for group, (_, no) in ASKED.items() if group not in groups]
+    last = f"{', ' if len(said) > 2 else ' '}and {said.pop()}" if len(said) > 1 else ""
+    asked = f"The model {', '.join(said)}{last}."
+    return f"{asked} Whether it {' or '.join(open_)} was not asked." if open_ else asked
 
 
 def _of_proportion(name, group, proportion, limit, what, least=-1.0) -> Criterion:

@@ -41,6 +41,8 @@ class Section(NamedTuple):
     figures: Mapping[str, str | Path] = {}
 
 
+SENTENCE = 24
+"""Characters from which a cell without numbers in front is one."""
 _TEMPLATE = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined).from_string(
     """<!doctype html>
 <html lang="en">
@@ -73,7 +75,8 @@ _TEMPLATE = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined
            vertical-align: top; }
   th { color: var(--soft); font-weight: 600; }
   th:first-child, td:first-child { text-align: left; }
-  td.words { text-align: left; min-width: 14rem; }
+  .words { text-align: left; min-width: 14rem; }
+  td.good, td.bad { white-space: nowrap; }
   figure { margin: 1.5rem 0; } figcaption { color: var(--soft); max-width: 60rem; }
   pre { background: var(--wash); padding: .6rem; overflow-x: auto; white-space: pre-wrap; }
   @media print {
@@ -85,13 +88,14 @@ _TEMPLATE = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined
   }
 </style>
 {% macro table(rows) %}
-{% set columns = columns_of(rows) %}
+{% set columns = columns_of(rows) %}{% set words = words_of(rows) %}
 <div class="wide"><table>
-<thead><tr>{% for name in columns %}<th scope="col">{{ name }}</th>{% endfor %}</tr></thead>
+<thead><tr>{% for name in columns %}<th scope="col"
+{%- if name in words %} class="words"{% endif %}>{{ name }}</th>{% endfor %}</tr></thead>
 <tbody>{% for row in rows %}
 <tr>{% for name in columns %}{% set cell = row.get(name, "") %}<td
 {%- if cell.startswith("✓") %} class="good"{% elif cell.startswith("✗") %} class="bad"
-{%- elif cell|length > 48 %} class="words"{% endif %}>{{ cell }}</td>{% endfor %}</tr>{% endfor %}
+{%- elif name in words %} class="words"{% endif %}>{{ cell }}</td>{% endfor %}</tr>{% endfor %}
 </tbody></table></div>
 {% endmacro %}
 {% macro pictures(figures) %}
@@ -121,6 +125,13 @@ _TEMPLATE = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined
 </html>
 """
 )
+
+
+def _words_of(rows) -> set[str]:
+    """Columns of sentences, which start at the left as text does."""
+    cells = [(name, cell) for row in rows for name, cell in row.items()]
+    numbers = {name for name, cell in cells if cell[:1].isdigit()}
+    return {name for name, cell in cells if len(cell) > SENTENCE} - numbers
 
 
 def write_page(
@@ -159,6 +170,7 @@ def write_page(
         sections=sections,
         facts=facts,
         columns_of=lambda rows: list(dict.fromkeys(name for row in rows for name in row)),
+        words_of=_words_of,
         encoded=lambda file: base64.b64encode(Path(file).read_bytes()).decode(),
     )
     path.write_text(text, encoding="utf-8")
