@@ -91,7 +91,7 @@ def table(lines: list[dict]) -> list[dict[str, str]]:
             "retain-descent steps": f"{line['of_retain-descent']:.2f}"
             if "of_retain-descent" in line
             else "",
-            "of peak": f"{line['of_peak']:.0%}" if "of_peak" in line else "",
+            "of peak": f"{line['of_peak']:.0%}",
             "GFLOP": f"{line['gflop']:.3g}",
             "temporaries, MiB": f"{line['temporary_mib']:.0f}",
             "compiled in, s": f"{line['compile_seconds']:.1f}",

@@ -21,11 +21,12 @@ def path_name(path: tuple) -> str:
 
 
 def on_host(leaves: list) -> bool:
-    """Whether numpy reaches all arrays in place: on CPUs, of this process."""
-    arrays = [leaf for leaf in leaves if isinstance(leaf, jax.Array)]
+    """Whether all are JAX arrays that numpy reaches in place: on CPUs, of this process."""
     return all(
-        array.is_fully_addressable and all(d.platform == "cpu" for d in array.devices())
-        for array in arrays
+        isinstance(leaf, jax.Array)
+        and leaf.is_fully_addressable
+        and all(device.platform == "cpu" for device in leaf.devices())
+        for leaf in leaves
     )
 
 

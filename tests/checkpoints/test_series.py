@@ -202,6 +202,11 @@ def test_checksums_are_the_same_computed_on_the_device(monkeypatch):
     assert checksums(tree) == here
 
 
+def test_checksums_take_numbers_as_jax_does():
+    for value in (3.0, np.array([1.5, 2.5]), 7):
+        assert checksums({"a": value}) == checksums({"a": jnp.asarray(value)})
+
+
 def test_sizes_out_of_range_are_named(tmp_path):
     for options, message in (
         ({"keep": 0}, "keep: expected at least 1, got 0"),

@@ -5,7 +5,7 @@ import pytest
 from experiments import face_redirect, redirect
 
 
-@pytest.fixture(scope="session", autouse=True)
+@pytest.fixture(scope="module", autouse=True)
 def _small_redirect():
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(redirect, "RETAIN_SIZE", 512)

@@ -183,11 +183,14 @@ def kill_when_saved(process, series, seconds=300):
 def test_a_killed_run_ends_where_an_uninterrupted_one_does(places):
     killed, whole = places / "killed", places / "whole"
     uninterrupted = start(places, whole)
-    kill_when_saved(start(places, killed), killed / "checkpoints" / "before")
-    kill_when_saved(start(places, killed), killed / "Male" / "checkpoints" / "surgery-0")
-    for process in (start(places, killed), uninterrupted):
-        _, errors = process.communicate()
-        assert process.returncode == 0, errors
+    try:
+        kill_when_saved(start(places, killed), killed / "checkpoints" / "before")
+        kill_when_saved(start(places, killed), killed / "Male" / "checkpoints" / "surgery-0")
+        for process in (start(places, killed), uninterrupted):
+            _, errors = process.communicate()
+            assert process.returncode == 0, errors
+    finally:
+        uninterrupted.kill()
     for name in ("checkpoints/before", "Male/checkpoints/surgery-0", "Male/checkpoints/redirect-0"):
         last = checkpoints.steps_in(whole / name)[-1]
         a, b = (

@@ -27,10 +27,9 @@ MEANING = {
 
 ASKED = {
     "memory": ("does not know it better than it should", "still knows it"),
-    "quality": ("keeps its quality", "has lost what it was to keep"),
     "relearning": ("does not learn it again from retained data", "learns it again"),
 }
-"""By group of criteria: what is said of a model that has forgotten, and what is not known."""
+"""By group of criteria that not every audit asks: what is said if it is met, what if unasked."""
 
 
 class Criterion(NamedTuple):
@@ -115,12 +114,15 @@ def _sentence(name, criteria) -> str:
     if name != FORGOTTEN:
         return MEANING[name]
     groups = {criterion.group for criterion in criteria}
-    said = ["no longer draws what it was to forget"]
-    said += [yes for group, (yes, _) in ASKED.items() if group in groups]
-    open_ = [no for group, (_, no) in ASKED.items() if group not in groups]
-    last = f"{', ' if len(said) > 2 else ' '}and {said.pop()}" if len(said) > 1 else ""
-    asked = f"The model {', '.join(said)}{last}."
-    return f"{asked} Whether it {' or '.join(open_)} was not asked." if open_ else asked
+    said = ["no longer draws what it was to forget", "keeps its quality"]
+    unasked = [question for group, (_, question) in ASKED.items() if group not in groups]
+    if "memory" in groups:
+        said.insert(1, ASKED["memory"][0])
+    if "relearning" in groups:
+        said.append(ASKED["relearning"][0])
+    comma = "," if len(said) > 2 else ""
+    sentence = f"The model {', '.join(said[:-1])}{comma} and {said[-1]}."
+    return sentence + (f" Whether it {' or '.join(unasked)} was not asked." if unasked else "")
 
 
 def _of_proportion(name, group, proportion, limit, what, least=-1.0) -> Criterion:

@@ -82,22 +82,18 @@ def attack(
     places = places[: len(a)], places[len(a) :]
     rng = np.random.default_rng(seed)
     chunk = max(1, CELLS // len(values))
+
+    def figures(sides):
+        return _figures(*(_counts(rows, len(values)) for rows in sides), false_positives)
+
     draws = np.concatenate(
         [
-            _figures(
-                *(
-                    _counts(own[rng.integers(0, len(own), (count, len(own)))], len(values))
-                    for own in places
-                ),
-                false_positives,
-            )
+            figures([own[rng.integers(0, len(own), (count, len(own)))] for own in places])
             for count in np.diff([*range(0, resamples, chunk), resamples])
         ]
     )
     low, high = np.percentile(draws, (2.5, 97.5), axis=0)
-    ((auc, tpr),) = _figures(
-        *(_counts(own[None], len(values)) for own in places), false_positives
-    ).tolist()
+    ((auc, tpr),) = figures([own[None] for own in places]).tolist()
     intervals = [(float(x), float(y)) for x, y in zip(low, high, strict=True)]
     return Attack(auc, intervals[0], tpr, intervals[1], false_positives, len(a), len(b))
 

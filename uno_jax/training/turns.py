@@ -71,7 +71,7 @@ def jit_turns(step: Callable) -> Callable:
     """Compiles a step that donates its state, one program for each turn.
 
     `alternate` inside one program is a branch, and of what is inside a branch or a loop
-    XLA's CPU backend runs gradients of convolutions about 20 times as slowly. Here the turn is
+    XLA's CPU backend runs gradients of convolutions about 12 times as slowly. Here the turn is
     looked up in the state before each step, which waits for the step before. A step that
     does not alternate is compiled as by `jax.jit(step, donate_argnums=0)`.
 
