@@ -217,3 +217,33 @@ def test_a_judge_is_worth_what_it_is_worth_on_the_retrained_model():
     limits = {c.name: c.limit for c in said.criteria}
     assert limits["drawn, one"] == 0.02 and limits["drawn, two"] == 0.11
     assert limits["disagreement"] == pytest.approx(0.02 + 0.105)
+
+
+def test_judges_that_all_see_few_enough_may_differ_unless_one_took_part():
+    """Faces: the retrained model's are blurred, and a third of them passes for the forgotten."""
+    from uno_jax.audit import verdict as verdicts
+
+    quality = {"kept": 900, "frechet": {"own judge": 1.0}, "frechet_floor": {"own judge": 0.1},
+               "precision": 0.9, "recall": 0.5}  # fmt: skip
+
+    def decide(one, two, guided=False):
+        def model(one, two):
+            fractions = {"one": proportion(one), "two": proportion(two)}
+            return {"generation": {"fractions": fractions}, "quality": quality}
+
+        judges = {"one": audit.Judge(None, (1,), guided), "two": audit.Judge(None, (1,))}
+        worth = {"recall": proportion(990), "false_alarms": proportion(2)}
+        models = {"before": model(650, 580), "after": model(one, two)}
+        models["retrained"] = model(340, 390)
+        found = {"models": models, "judges": {"one": worth, "two": worth}}
+        return verdicts.decide(found, judges, audit.Thresholds())
+
+    said = decide(40, 125)
+    (agreement,) = (c for c in said.criteria if c.group == "agreement")
+    assert said.name == audit.FORGOTTEN
+    assert agreement.value > agreement.limit and "its own limit" in agreement.what
+    assert "no more often than the retrained model" in said.sentence
+    # What steered the method sees less than the other.
+    assert decide(40, 125, guided=True).name == audit.FOOLED
+    assert decide(100, 450).name == audit.FOOLED  # one is content, the other not
+    assert decide(450, 600).name == audit.NOT_FORGOTTEN

@@ -53,7 +53,8 @@ class Thresholds:
         judge that took no part, or no more than the judge sees on the retrained model, which has
         forgotten by definition: a classifier calls pictures between two classes something.
       disagreement: by how much fractions of judges may differ before one is called fooled,
-        beyond what they differ by on the retrained model.
+        beyond what they differ by on the retrained model. Judges that took no part and all see
+        fewer than `forgotten` asks for may differ by more.
       explained: the loss on forget examples must have risen by this part of what it rises by
         when the model is retrained (without such a model, by this part of its standard
         deviation among examples): what only hides the class draws none and still knows it.

@@ -86,19 +86,23 @@ def decide(found: dict, judges: dict[str, cases.Judge], thresholds: Thresholds) 
       A `Verdict`.
     """
     models = found["models"]
+    drawn = _generation(models, judges, thresholds)
     criteria = [
-        *_generation(models, judges, thresholds),
-        *_agreement(models, thresholds),
+        *drawn,
+        *_agreement(models, judges, drawn, thresholds),
         *_memory(models, thresholds),
         *_quality(models, thresholds),
         *_relearning(models, thresholds),
     ]
     failed = {criterion.group for criterion in criteria if not criterion.passed}
-    drawn = [c for c in criteria if c.group == "generation"]
     if "agreement" in failed:
         # Judges differ: if none of them is content, there is nothing to be fooled about.
-        seen = [value_of(f) for f in models["after"]["generation"]["fractions"].values()]
-        name = FOOLED if min(seen) < thresholds.forgotten else NOT_FORGOTTEN
+        seen, allowed = models["after"]["generation"]["fractions"], on_retrained(models)
+        content = [
+            value_of(fraction) < max(thresholds.forgotten, allowed.get(who, 0.0))
+            for who, fraction in seen.items()
+        ]
+        name = FOOLED if any(content) else NOT_FORGOTTEN
     elif any(not c.passed for c in drawn) or "memory" in failed:
         name = NOT_FORGOTTEN
     elif "quality" in failed:
@@ -106,15 +110,17 @@ def decide(found: dict, judges: dict[str, cases.Judge], thresholds: Thresholds) 
     else:
         name = REBOUNDS if "relearning" in failed else FORGOTTEN
     said = remarks.remarks(found, judges, thresholds)
-    return Verdict(name, _sentence(name, criteria), tuple(criteria), tuple(said))
+    return Verdict(name, _sentence(name, criteria, thresholds), tuple(criteria), tuple(said))
 
 
-def _sentence(name, criteria) -> str:
+def _sentence(name, criteria, thresholds) -> str:
     """What a verdict means; of one that has forgotten nothing is said that was not asked."""
     if name != FORGOTTEN:
         return MEANING[name]
     groups = {criterion.group for criterion in criteria}
     said = ["no longer draws what it was to forget", "keeps its quality"]
+    if any(c.group == "generation" and c.value >= thresholds.forgotten for c in criteria):
+        said[0] = "draws what it was to forget no more often than the retrained model"
     unasked = [question for group, (_, question) in ASKED.items() if group not in groups]
     if "memory" in groups:
         said.insert(1, ASKED["memory"][0])
@@ -149,7 +155,7 @@ def _generation(models, judges, thresholds):
     ]
 
 
-def _agreement(models, thresholds):
+def _agreement(models, judges, drawn, thresholds):
     fractions = models["after"]["generation"]["fractions"]
     values = {who: value_of(fraction) for who, fraction in fractions.items()}
     low, high = min(values, key=values.get), max(values, key=values.get)
@@ -165,6 +171,10 @@ def _agreement(models, thresholds):
         fractions[high]["high"] - fractions[low]["low"],
     )
     passed = not (apart and spread > limit)
+    # Where each sees less than it must, nobody is fooled by a difference; unless one took part,
+    # whose own word is what a method may have been after.
+    if not passed and all(c.passed for c in drawn) and not judges[low].took_part:
+        passed, what = True, f"{what[:-1]}: each sees less than its own limit."
     total = fractions[high]["total"]
     return [Criterion("disagreement", "agreement", spread, *ends, total, limit, passed, what)]
 
