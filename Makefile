@@ -7,6 +7,9 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+INSTALL := $(BIN)/python -m pip install --quiet --no-compile --constraint requirements.lock --editable
+# On all cores, which pip does not; some packages hold files of other versions of Python.
+COMPILE := $(BIN)/python -m compileall -qq -j 0 $(VENV)/lib || true
 
 .PHONY: demo celeba dit test lint lock clean
 
@@ -17,15 +20,18 @@ $(BIN)/python:
 # requirements.lock pins every version, for each Python separately; as constraints
 # it lets an extra install only what that extra needs.
 $(VENV)/.experiments: requirements.lock pyproject.toml | $(BIN)/python
-	$(BIN)/python -m pip install --quiet --constraint requirements.lock --editable '.[experiments]'
+	$(INSTALL) '.[experiments]'
+	$(COMPILE)
 	touch $@
 
 $(VENV)/.tfds: requirements.lock pyproject.toml | $(BIN)/python
-	$(BIN)/python -m pip install --quiet --constraint requirements.lock --editable '.[experiments,tfds]'
+	$(INSTALL) '.[experiments,tfds]'
+	$(COMPILE)
 	touch $@ $(VENV)/.experiments
 
 $(VENV)/.test: requirements.lock pyproject.toml | $(BIN)/python
-	$(BIN)/python -m pip install --quiet --constraint requirements.lock --editable '.[test]'
+	$(INSTALL) '.[test]'
+	$(COMPILE)
 	touch $@ $(VENV)/.experiments $(VENV)/.tfds
 
 demo: $(VENV)/.experiments
