@@ -1,6 +1,7 @@
 """UNO's ways to take Hessian-vector products: what each costs and how far off it is.
 
     python -m benchmarks.hessians --output benchmarks/results
+    python -m benchmarks.hessians --models dit_small --batch 64 --remat
 
 The cost is in surgery steps, rounds interleaved. The error is that of the penalty's gradient,
 relative to the exact one at the same batches and noise, and the cosine between the two;
@@ -39,6 +40,8 @@ class Options:
     """Timed steps of each, at most."""
     seconds: float = 20.0
     """After so many, no further round of a model is begun."""
+    remat: bool = False
+    """Whether the blocks of denoisers are computed again in the backward pass."""
     output: Path | None = None
     """A folder for hessians.json and .md."""
 
@@ -150,7 +153,8 @@ def main(options: Options) -> list[dict]:
     """Prints the table and returns its lines."""
     lines: list[dict] = []
     for name in options.models.split(","):
-        problem = trained(problems.get_problem(name), options.batch, options.train_steps)
+        problem = problems.get_problem(name, remat=options.remat)
+        problem = trained(problem, options.batch, options.train_steps)
         found, off = costs(problem, options), errors(problem, options.batch)
         for way in [*found, *(way for way in off if way not in found)]:
             line = {"model": name, "batch": options.batch, "hessian": way, **found.get(way, {})}
