@@ -80,6 +80,8 @@ class Options:
     samples for the digit, looked at every fifth step."""
     weight: float | None = None
     """w of UNO: 0.01; imagenet: 0.02."""
+    hessian: Literal["exact", "finite-difference"] = "exact"
+    """How UNO takes its products: a difference of gradients takes less time and memory."""
     learning_rate: float | None = None
     """Of Adam in unlearning: `RATES`, else 1e-3; imagenet: 1e-4."""
     batch_size: int | None = None

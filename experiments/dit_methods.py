@@ -32,6 +32,7 @@ class Protocol:
       decay_steps: steps over which the learning rate rises for a tenth and falls to zero as
         a cosine; 0 for a constant one, as published.
       weight: w of UNO.
+      hessian: how UNO takes its products.
       batch_size: examples per batch, of each kind.
       replay: samples of the original model beside them in each retain batch; 0, as
         published, for none.
@@ -46,6 +47,7 @@ class Protocol:
     learning_rate: float = 1e-3
     decay_steps: int = 0
     weight: float = 1e-2
+    hessian: str = "exact"
     batch_size: int = 64
     replay: int = 0
     trainable: str = ""
@@ -144,7 +146,9 @@ def prepare(
         raise ValueError(f"{method.name}: expected a method without {missing} here.")
     if protocol.replay and model.replayed is None:
         raise ValueError(f"replay: expected samples of the model for {protocol.replay}, got none.")
-    tx = method.build(optax.adam(_schedule(protocol)), weight=protocol.weight)
+    tx = method.build(
+        optax.adam(_schedule(protocol)), weight=protocol.weight, hessian=protocol.hessian
+    )
     targets = "targets" in method.needs
     where = protocol.redirect.trainable if targets else protocol.trainable
     subset = uno.trainable(model.original, _moves(method.moves, where))

@@ -99,6 +99,28 @@ def test_costs_are_what_the_transformations_use():
         assert row.gradients >= 0 and row.products >= 0
 
 
+@pytest.mark.parametrize("name", ("uno", "uno-s"))
+def test_products_are_taken_as_told(name):
+    params = mlp_params(0, SIZES)
+    retain, forget = mlp_batch(1, 9, SIZES), mlp_batch(2, 9, SIZES)
+    row = uno.methods.get_method(name)
+
+    def moved(weight, hessian):
+        tx = row.build(optax.sgd(1.0), weight=weight, hessian=hessian)
+        step = uno.make_unlearning_step(loss_fn, tx)
+        return flat(step(uno.create_state(params, tx, jax.random.key(0)), retain, forget)[0].params)
+
+    exact, near, without = (
+        moved(WEIGHT, "exact"),
+        moved(WEIGHT, "finite-difference"),
+        moved(0, "exact"),
+    )
+    assert not np.array_equal(exact, near)
+    assert np.linalg.norm(near - exact) < 0.05 * np.linalg.norm(exact - without)
+    with pytest.raises(ValueError, match="hessian: expected"):
+        moved(WEIGHT, "guess")
+
+
 def test_what_is_missing_is_said():
     with pytest.raises(ValueError, match=r"method: expected one of \['ascent', .*got 'x'"):
         uno.methods.get_method("x")

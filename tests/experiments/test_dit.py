@@ -195,6 +195,17 @@ def test_each_method_has_its_own_learning_rate_unless_one_is_given():
     assert set(dit.RATES) <= set(uno.methods.METHODS)
 
 
+def test_uno_takes_its_products_as_told(model):
+    flops = {}
+    for hessian in ("exact", "finite-difference"):
+        row, how = dit.protocol(dit.resolve(dit.Options(hessian=hessian)), "uno")
+        job = dit_methods.prepare(row, dataclasses.replace(how, batch_size=4, replay=2), model)
+        batches = (next(iter(side)) for side in job.streams(0))
+        lowered = jax.jit(job.step).lower(job.start(jax.random.key(0)), *batches)
+        flops[hessian] = lowered.cost_analysis()["flops"]
+    assert flops["finite-difference"] < flops["exact"]
+
+
 A_VERDICT = {"verdict": {"name": "forgotten", "sentence": "None is drawn."}}
 
 

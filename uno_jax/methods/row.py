@@ -14,11 +14,13 @@ class Setting(NamedTuple):
       second_moment: mean square of retain gradients, a tree like the parameters; needed
         by the rows whose `needs` say so, see `uno.second_moment`.
       pull: λ of Selective Amnesia.
+      hessian: how UNO takes its products, see `uno.orthogonalize`.
     """
 
     weight: float = 1e3
     second_moment: Any = None
     pull: float = 1.0
+    hessian: str = "exact"
 
 
 class Method(NamedTuple):
@@ -61,6 +63,7 @@ class Method(NamedTuple):
         weight: float = 1e3,
         second_moment: Any = None,
         pull: float = 1.0,
+        hessian: str = "exact",
         added: tuple[optax.GradientTransformation, ...] = (),
     ) -> optax.GradientTransformationExtraArgs:
         """Builds the whole transformation.
@@ -71,6 +74,7 @@ class Method(NamedTuple):
           weight: w of UNO; other rows have no part in it.
           second_moment: tree like the parameters, if the row needs one.
           pull: λ of Selective Amnesia.
+          hessian: how UNO takes its products, `"exact"` or `"finite-difference"`.
           added: transformations between the direction and the optimizer, such as the
             "hat", `uno.add_loss(uno.hat_loss(...), 1e3)`.
 
@@ -83,7 +87,7 @@ class Method(NamedTuple):
         """
         if "second_moment" in self.needs and second_moment is None:
             raise ValueError(f"{self.name}: expected second_moment, got None.")
-        direction = self.direction(Setting(weight, second_moment, pull))
+        direction = self.direction(Setting(weight, second_moment, pull, hessian))
         if self.matches:
             if added:
                 raise ValueError(f"{self.name}: expected nothing added, its length is searched.")

@@ -65,7 +65,7 @@ METHODS: dict[str, Method] = {
         ),
         Method(
             "uno",
-            lambda setting: orthogonalize(setting.weight),
+            lambda setting: orthogonalize(setting.weight, hessian=setting.hessian),
             "retain",
             "descend g_r + w ∇cos²(g_r, g_f)",
             2,
@@ -74,7 +74,9 @@ METHODS: dict[str, Method] = {
         ),
         Method(
             "uno-s",
-            lambda setting: alternate(orthogonalize(setting.weight), surgery()),
+            lambda setting: alternate(
+                orthogonalize(setting.weight, hessian=setting.hessian), surgery()
+            ),
             "retain",
             "UNO on odd steps, surgery on even ones",
             2,
