@@ -99,7 +99,8 @@ def decide(found: dict, judges: dict[str, cases.Judge], thresholds: Thresholds) 
         # Judges differ: if none of them is content, there is nothing to be fooled about.
         seen, allowed = models["after"]["generation"]["fractions"], on_retrained(models)
         content = [
-            value_of(fraction) < max(thresholds.forgotten, allowed.get(who, 0.0))
+            value_of(fraction) < thresholds.forgotten
+            or value_of(fraction) <= allowed.get(who, -1.0)
             for who, fraction in seen.items()
         ]
         name = FOOLED if any(content) else NOT_FORGOTTEN
