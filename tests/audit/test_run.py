@@ -191,17 +191,20 @@ def proportion(count, total=1000):
     return metrics.proportion(count, total)._asdict()
 
 
+def model(*counts, **quality):
+    """What an audit finds of a model of which judges take so many of 1,000 for the forgotten."""
+    names = ("one", "two", "three")[: len(counts)]
+    fractions = {name: proportion(count) for name, count in zip(names, counts, strict=True)}
+    usual = {"kept": 900, "frechet": {"own judge": 1.0}, "frechet_floor": {"own judge": 0.1},
+             "precision": 0.9, "recall": 0.5}  # fmt: skip
+    return {"generation": {"fractions": fractions}, "quality": usual | quality}
+
+
 def test_a_judge_is_worth_what_it_is_worth_on_the_retrained_model():
     """Two judges differ on pictures between classes, on a model that never saw the class too."""
     from uno_jax.audit import verdict as verdicts
 
-    quality = {"kept": 900, "frechet": {"own judge": 1.0}, "frechet_floor": {"own judge": 0.1},
-               "precision": 0.9, "recall": 0.5}  # fmt: skip
     judges = {name: audit.Judge(None, (1,)) for name in ("one", "two")}
-
-    def model(one, two):
-        fractions = {"one": proportion(one), "two": proportion(two)}
-        return {"generation": {"fractions": fractions}, "quality": quality}
 
     found = {
         "models": {"before": model(120, 130), "after": model(10, 90)},
@@ -223,19 +226,18 @@ def test_judges_that_all_see_few_enough_may_differ_unless_one_took_part():
     """Faces: the retrained model's are blurred, and a third of them passes for the forgotten."""
     from uno_jax.audit import verdict as verdicts
 
-    quality = {"kept": 900, "frechet": {"own judge": 1.0}, "frechet_floor": {"own judge": 0.1},
-               "precision": 0.9, "recall": 0.5}  # fmt: skip
-
-    def decide(one, two, guided=False):
-        def model(one, two):
-            fractions = {"one": proportion(one), "two": proportion(two)}
-            return {"generation": {"fractions": fractions}, "quality": quality}
-
-        judges = {"one": audit.Judge(None, (1,), guided), "two": audit.Judge(None, (1,))}
+    def decide(*counts, guided=(), **quality):
+        judges = {
+            name: audit.Judge(None, (1,), name in guided)
+            for name in ("one", "two", "three")[: len(counts)]
+        }
         worth = {"recall": proportion(990), "false_alarms": proportion(2)}
-        models = {"before": model(650, 580), "after": model(one, two)}
-        models["retrained"] = model(340, 390)
-        found = {"models": models, "judges": {"one": worth, "two": worth}}
+        models = {
+            "before": model(*(650, 580, 600)[: len(counts)]),
+            "after": model(*counts, **quality),
+            "retrained": model(*(340, 390, 360)[: len(counts)]),
+        }
+        found = {"models": models, "judges": dict.fromkeys(judges, worth)}
         return verdicts.decide(found, judges, audit.Thresholds())
 
     said = decide(40, 125)
@@ -243,7 +245,11 @@ def test_judges_that_all_see_few_enough_may_differ_unless_one_took_part():
     assert said.name == audit.FORGOTTEN
     assert agreement.value > agreement.limit and "its own limit" in agreement.what
     assert "no more often than the retrained model" in said.sentence
-    # What steered the method sees less than the other.
-    assert decide(40, 125, guided=True).name == audit.FOOLED
+    lost = decide(40, 125, precision=0.1)
+    assert lost.name == audit.LOST
+    assert "no more often than the retrained model, but has lost" in lost.sentence
+    # What steered the method sees less than another, if not the least of all.
+    assert decide(40, 125, guided=("one",)).name == audit.FOOLED
+    assert decide(40, 125, 45, guided=("three",)).name == audit.FOOLED
     assert decide(100, 450).name == audit.FOOLED  # one is content, the other not
     assert decide(450, 600).name == audit.NOT_FORGOTTEN

@@ -16,11 +16,10 @@ VERDICTS = (NOT_FORGOTTEN, FOOLED, LOST, REBOUNDS, FORGOTTEN)
 """From the worst; the first that applies is said."""
 
 MEANING = {
-    REBOUNDS: "The model no longer draws what it was to forget, but training it on retained data "
-    "alone brings it back.",
+    REBOUNDS: "The model {draws}, but training it on retained data alone brings it back.",
     FOOLED: "Some judges no longer see what was to be forgotten; others do. The samples have "
     "learned to pass for something else.",
-    LOST: "The model no longer draws what it was to forget, but has lost what it was to keep.",
+    LOST: "The model {draws}, but has lost what it was to keep.",
     NOT_FORGOTTEN: "The model still draws, or still knows, what it was to forget.",
 }
 
@@ -116,12 +115,13 @@ def decide(found: dict, judges: dict[str, cases.Judge], thresholds: Thresholds) 
 
 def _sentence(name, criteria, thresholds) -> str:
     """What a verdict means; of one that has forgotten nothing is said that was not asked."""
-    if name != FORGOTTEN:
-        return MEANING[name]
-    groups = {criterion.group for criterion in criteria}
-    said = ["no longer draws what it was to forget", "keeps its quality"]
+    draws = "no longer draws what it was to forget"
     if any(c.group == "generation" and c.value >= thresholds.forgotten for c in criteria):
-        said[0] = "draws what it was to forget no more often than the retrained model"
+        draws = "draws what it was to forget no more often than the retrained model"
+    if name != FORGOTTEN:
+        return MEANING[name].format(draws=draws)
+    groups = {criterion.group for criterion in criteria}
+    said = [draws, "keeps its quality"]
     unasked = [question for group, (_, question) in ASKED.items() if group not in groups]
     if "memory" in groups:
         said.insert(1, ASKED["memory"][0])
@@ -174,7 +174,8 @@ def _agreement(models, judges, drawn, thresholds):
     passed = not (apart and spread > limit)
     # Where each sees less than it must, nobody is fooled by a difference; unless one took part,
     # whose own word is what a method may have been after.
-    if not passed and all(c.passed for c in drawn) and not judges[low].took_part:
+    independent = not any(judge.took_part for judge in judges.values())
+    if not passed and independent and all(c.passed for c in drawn):
         passed, what = True, f"{what[:-1]}: each sees less than its own limit."
     total = fractions[high]["total"]
     return [Criterion("disagreement", "agreement", spread, *ends, total, limit, passed, what)]
