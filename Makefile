@@ -8,8 +8,8 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 INSTALL := $(BIN)/python -m pip install --quiet --no-compile --constraint requirements.lock --editable
-# On all cores, which pip does not; some packages hold files of other versions of Python.
-COMPILE := $(BIN)/python -m compileall -qq -j 0 $(VENV)/lib || true
+# Of all that is installed Python compiles what is imported, once.
+unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: demo celeba dit test lint lock clean
 
@@ -21,17 +21,14 @@ $(BIN)/python:
 # it lets an extra install only what that extra needs.
 $(VENV)/.experiments: requirements.lock pyproject.toml | $(BIN)/python
 	$(INSTALL) '.[experiments]'
-	$(COMPILE)
 	touch $@
 
 $(VENV)/.tfds: requirements.lock pyproject.toml | $(BIN)/python
 	$(INSTALL) '.[experiments,tfds]'
-	$(COMPILE)
 	touch $@ $(VENV)/.experiments
 
 $(VENV)/.test: requirements.lock pyproject.toml | $(BIN)/python
 	$(INSTALL) '.[test]'
-	$(COMPILE)
 	touch $@ $(VENV)/.experiments $(VENV)/.tfds
 
 demo: $(VENV)/.experiments
@@ -50,7 +47,7 @@ lint: $(VENV)/.test
 	$(BIN)/lint-imports
 
 test: lint
-	$(BIN)/python -m pytest -n 2 --durations 40
+	$(BIN)/python -m pytest -n 3 --durations 40
 
 lock: | $(BIN)/python
 	$(BIN)/python -m pip install --quiet uv
