@@ -145,6 +145,16 @@ def _denoiser(network, process, shape, stack: bool = False) -> Problem:
     return Problem(network, loss_fn, params, None, batches, 1e-2)
 
 
+def transformation(problem: Problem, method: str) -> tuple[optax.GradientTransformation, str]:
+    """The transformation of a method, Adam behind it, and the gradient that enters it."""
+    row = uno.methods.get_method(method)
+    ones = None
+    if "second_moment" in row.needs:
+        ones = jax.tree.map(jnp.ones_like, problem.params)
+    tx = row.build(optax.adam(1e-4), weight=problem.weight, second_moment=ones)
+    return tx, row.descend
+
+
 def make_step(problem: Problem, method: str, **options: Any) -> tuple[Callable, uno.TrainState]:
     """The unlearning step of a method, not jitted, and the state it begins with.
 
@@ -156,12 +166,8 @@ def make_step(problem: Problem, method: str, **options: Any) -> tuple[Callable, 
     Returns:
       The step and the state.
     """
-    row = uno.methods.get_method(method)
-    ones = None
-    if "second_moment" in row.needs:
-        ones = jax.tree.map(jnp.ones_like, problem.params)
-    tx = row.build(optax.adam(1e-4), weight=problem.weight, second_moment=ones)
-    step, state = with_transformation(problem, tx, descend=row.descend, **options)
+    tx, descend = transformation(problem, method)
+    step, state = with_transformation(problem, tx, descend=descend, **options)
     if method == "retain-descent":
         # The control is ordinary training: a step that never looks at the forget batch.
         plain = uno.make_training_step(problem.loss_fn, tx, has_model_state=problem.has_model_state)
@@ -171,11 +177,15 @@ def make_step(problem: Problem, method: str, **options: Any) -> tuple[Callable, 
 
 def with_transformation(problem: Problem, tx, **options: Any) -> tuple[Callable, uno.TrainState]:
     """The step of a transformation, not jitted, and the state it begins with."""
-    state = uno.create_state(problem.params, tx, jax.random.key(0), model_state=problem.model_state)
     step = uno.make_unlearning_step(
         problem.loss_fn, tx, has_model_state=problem.has_model_state, **options
     )
-    return step, state
+    return step, first_state(problem, tx)
+
+
+def first_state(problem: Problem, tx: optax.GradientTransformation) -> uno.TrainState:
+    """The state that a transformation begins with."""
+    return uno.create_state(problem.params, tx, jax.random.key(0), model_state=problem.model_state)
 
 
 def timed_methods() -> tuple[str, ...]:

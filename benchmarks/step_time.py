@@ -5,11 +5,13 @@
     python -m benchmarks.step_time --models DiT-B/2,DiT-XL/2 --methods surgery,uno \
         --batch 10,32 --dtype bfloat16 --remat
 
-Rounds are interleaved between the methods, every run is blocked on, and goes on from the state
-of the one before, donated. Of methods that alternate it is a step of each turn, and their mean
-counts. Programs are compiled as many at a time as there are cores. Memory is the compiler's plan
-of temporaries, FLOPs are XLA's count, and the peak is what this machine reaches at a product of
-square matrices in the same run.
+A step without products is two programs, `uno.make_gradients`, which all methods of a model
+share, and `uno.make_update`; their times add up, and the row `gradients` is the first alone.
+With products, and with `--whole`, it is one program. Rounds are interleaved between the
+programs, every run is blocked on, and goes on from the state of the one before, donated. Of
+methods that alternate each turn is timed, and the mean counts. Programs are compiled as many at
+a time as there are cores. Memory is the compiler's plan of temporaries, FLOPs are XLA's count,
+and the peak is what this machine reaches at a product of square matrices in the same run.
 """
 
 import dataclasses
@@ -19,7 +21,7 @@ from typing import Literal
 import numpy as np
 import tyro
 
-from benchmarks import figures, output, problems, timing
+from benchmarks import figures, output, parts, problems, timing
 from experiments import common
 
 
@@ -40,6 +42,8 @@ class Options:
     """After so many, no further round of a model and batch size is begun."""
     dtype: Literal["float32", "bfloat16"] = "float32"
     """Of the computation; not of the MNIST VAE."""
+    whole: bool = False
+    """Whether each step is a program of its own, from batches to state, as by `jax.jit`."""
     remat: bool = False
     """Whether the blocks of denoisers are computed again in the backward pass."""
     output: Path | None = None
@@ -50,29 +54,33 @@ SHOWN = ("method", "batch", "ms", "surgery steps", "of peak", "temporaries, MiB"
 """The columns that a terminal has room for."""
 
 
-def measure(name: str, batch: int, methods: tuple[str, ...], options: Options, peak: float):
+def measure(
+    problem: problems.Problem,
+    batch: int,
+    methods: tuple[str, ...],
+    options: Options,
+    peak: float,
+    known: dict,
+) -> list[dict]:
     """Returns a line per method of one model at one batch size."""
-    problem = problems.get_problem(name, dtype=options.dtype, remat=options.remat)
-    steps = {method: problems.make_step(problem, method) for method in methods}
-    programs = timing.compile_steps(steps, *problem.batches(batch))
-    del steps
-    times = timing.interleaved(
-        {method: program.run for method, program in programs.items()},
-        rounds=options.rounds,
-        seconds=options.seconds,
+    made = parts.compile_parts(
+        problem, methods, problem.batches(batch), whole=options.whole, known=known
     )
-    times = {method: own / programs[method].steps for method, own in times.items()}
+    runs = {key: program.run for key, program in made.programs.items()}
+    programs = timing.interleaved(runs, rounds=options.rounds, seconds=options.seconds)
+    times = {method: made.step(method, programs.__getitem__) for method in made.turns}
     lines = []
-    for method, program in programs.items():
-        line = {"model": name, "batch": batch, "method": method, **timing.spread(times[method])}
+    for method in made.turns:
+        line = {"batch": batch, "method": method, **timing.spread(times[method])}
         for other in ("surgery", "retain-descent"):
             if other in times:
                 # Pairs of one round, seconds apart, share the machine's mood.
                 line[f"of_{other}"] = float(np.median(times[method] / times[other]))
-        line["compile_seconds"] = program.compile_seconds
-        line["gflop"] = program.flops / 1e9
-        line["of_peak"] = program.flops / (line["median_ms"] / 1e3) / peak
-        line["temporary_mib"] = program.temporary_bytes / 2**20
+        line["compile_seconds"] = made.compile_seconds(method)
+        flops = made.step(method, lambda key: made.programs[key].flops)
+        line["gflop"] = flops / 1e9
+        line["of_peak"] = flops / (line["median_ms"] / 1e3) / peak
+        line["temporary_mib"] = made.temporary_bytes(method) / 2**20
         line["parameters"] = problem.parameters
         lines.append(line)
     return lines
@@ -121,8 +129,11 @@ def main(options: Options) -> list[dict]:
     peak = timing.matmul_peak()
     lines: list[dict] = []
     for name in options.models.split(","):
+        problem = problems.get_problem(name, dtype=options.dtype, remat=options.remat)
+        known: dict = {}
         for batch in map(int, options.batch.split(",")):
-            lines += measure(name, batch, methods, options, peak)
+            found = measure(problem, batch, methods, options, peak, known)
+            lines += [{"model": name, **line} for line in found]
             rows = table(lines)
             best = max(peak, timing.matmul_peak())
             facts = output.about(matmul_peak_gflops=round(best / 1e9, 1))

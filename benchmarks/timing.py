@@ -1,19 +1,13 @@
 """Compiled programs, timed in turn."""
 
 import contextlib
-import math
-import os
 import time
 from collections.abc import Callable, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-
-import uno_jax as uno
-from uno_jax.training.turns import at_turn, turns_of
 
 
 class Program(NamedTuple):
@@ -22,11 +16,11 @@ class Program(NamedTuple):
     Attributes:
       run: a function without arguments that returns when the result is there.
       compile_seconds: what lowering and compilation took, without any cache.
-      flops: of one step, by XLA's count behind its passes: what two parts of a program have
-        in common counts once. Of several turns the mean.
-      temporary_bytes: the compiler's plan, beside arguments and results; the largest turn's.
+      flops: by XLA's count behind its passes: what two parts of a program have in common
+        counts once.
+      temporary_bytes: the compiler's plan, beside arguments and results.
       resident_bytes: arguments and results.
-      steps: how many a run makes.
+      result_bytes: results alone.
     """
 
     run: Callable[[], Any]
@@ -34,45 +28,14 @@ class Program(NamedTuple):
     flops: float
     temporary_bytes: int
     resident_bytes: int
-    steps: int = 1
+    result_bytes: int
 
 
 def compile_program(function: Callable, *arguments: Any) -> Program:
     """Compiles a function for its arguments, past every cache; each run has the same ones."""
     with without_cache():
-        compiled, seconds = _compile(jax.jit(function), *arguments)
-    return _program([compiled], seconds, lambda: jax.block_until_ready(compiled(*arguments)))
-
-
-def compile_steps(steps: Mapping[Any, tuple[Callable, Any]], *batches: Any) -> dict[Any, Program]:
-    """Compiles steps as loops use them, past every cache and as many at a time as there are cores.
-
-    The state is donated, and each run goes on from the state of the one before. Each turn of a
-    step that alternates is a program, see `uno.jit_turns`.
-
-    Args:
-      steps: name to step and first state, which is copied.
-      *batches: what each step is given besides.
-
-    Returns:
-      Name to program; `compile_seconds` are those beside the others.
-    """
-
-    def prepare(step, state):
-        state = uno.copy_state(state)
-        first = turns_of(state)
-        compiled, seconds = [], 0.0
-        for later in range(math.lcm(*(count for _, count in first))):
-            there = tuple(((turn + later) % count, count) for turn, count in first)
-            program = jax.jit(at_turn(step, there), donate_argnums=0)
-            program, own = _compile(program, state, *batches)
-            compiled.append(program)
-            seconds += own
-        return _program(compiled, seconds, _threaded(compiled, state, batches))
-
-    with without_cache(), ThreadPoolExecutor(os.cpu_count()) as pool:
-        pending = {name: pool.submit(prepare, *pair) for name, pair in steps.items()}
-        return {name: future.result() for name, future in pending.items()}
+        compiled, seconds = compile_for(function, *arguments)
+    return make_program(compiled, seconds, lambda: jax.block_until_ready(compiled(*arguments)))
 
 
 @contextlib.contextmanager
@@ -86,34 +49,35 @@ def without_cache() -> Iterator[None]:
         jax.config.update("jax_enable_compilation_cache", caching)
 
 
-def _threaded(compiled, state, batches) -> Callable[[], Any]:
-    def run():
-        nonlocal state
-        for program in compiled:
-            state, metrics = program(state, *batches)
-        return jax.block_until_ready((state, metrics))
+def compile_for(function: Callable, *arguments: Any, **options: Any) -> tuple[Any, float]:
+    """Returns a function compiled for its arguments, and the seconds it took.
 
-    return run
-
-
-def _compile(jitted, *arguments):
+    Args:
+      function: not jitted.
+      *arguments: or their shapes.
+      **options: of `jax.jit`.
+    """
     start = time.perf_counter()
-    compiled = jitted.lower(*arguments).compile()
+    compiled = jax.jit(function, **options).lower(*arguments).compile()
     return compiled, time.perf_counter() - start
 
 
-def _program(compiled: list, seconds: float, run: Callable[[], Any]) -> Program:
-    memory = [program.memory_analysis() for program in compiled]
-    flops = [(program.cost_analysis() or {}).get("flops", np.nan) for program in compiled]
+def make_program(compiled: Any, seconds: float, run: Callable[[], Any]) -> Program:
+    """A compiled function with what the compiler says of it.
+
+    Args:
+      compiled: what `compile_for` returns.
+      seconds: that it took.
+      run: runs it, without arguments, until the result is there.
+    """
+    memory = compiled.memory_analysis()
     return Program(
         run=run,
         compile_seconds=seconds,
-        flops=float(np.mean(flops)),
-        temporary_bytes=max(plan.temp_size_in_bytes for plan in memory),
-        resident_bytes=max(
-            plan.argument_size_in_bytes + plan.output_size_in_bytes for plan in memory
-        ),
-        steps=len(compiled),
+        flops=(compiled.cost_analysis() or {}).get("flops", float("nan")),
+        temporary_bytes=memory.temp_size_in_bytes,
+        resident_bytes=memory.argument_size_in_bytes + memory.output_size_in_bytes,
+        result_bytes=memory.output_size_in_bytes,
     )
 
 

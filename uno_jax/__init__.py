@@ -13,6 +13,7 @@ from uno_jax.objectives.families import Family, bernoulli, diagonal_gaussian, ga
 from uno_jax.objectives.hat import hat_divergence, hat_loss
 from uno_jax.objectives.matching import Term, anchor, curvature, match
 from uno_jax.training.finite import NonFiniteError, non_finite_leaves
+from uno_jax.training.halves import Gradients, make_gradients, make_update
 from uno_jax.training.ledger import append_to_ledger, read_ledger
 from uno_jax.training.loop import Result, print_progress, settled, train, unlearn
 from uno_jax.training.matching import make_matching_step
@@ -45,6 +46,7 @@ __all__ = [
     "AverageState",
     "Family",
     "GaussNewtonState",
+    "Gradients",
     "LineSearchState",
     "NonFiniteError",
     "OrthogonalizeState",
@@ -80,9 +82,11 @@ __all__ = [
     "join",
     "keep_salient",
     "line_search",
+    "make_gradients",
     "make_matching_step",
     "make_training_step",
     "make_unlearning_step",
+    "make_update",
     "match",
     "methods",
     "non_finite_leaves",

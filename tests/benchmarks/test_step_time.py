@@ -6,7 +6,7 @@ import jax
 import numpy as np
 import pytest
 
-from benchmarks import growth, hessians, problems, step_time, timing
+from benchmarks import growth, hessians, parts, problems, step_time, timing
 from tests.transforms.problems import mlp_batch, mlp_loss, mlp_params
 
 
@@ -72,16 +72,48 @@ def test_every_way_to_take_products_is_timed_and_compared(monkeypatch):
     assert lazy["median_ms"] > 0 and "error" not in lazy
 
 
-def test_a_run_goes_on_from_the_one_before_through_all_turns():
+@pytest.mark.parametrize("whole", [True, False])
+def test_a_run_goes_on_from_the_one_before_through_all_turns(whole):
     problem = small()
-    steps = {name: problems.make_step(problem, name) for name in ("surgery", "uno-s")}
-    programs = timing.compile_steps(steps, *problem.batches(4))
+    methods = "surgery", "uno-s", "retain-descent"
+    made = parts.compile_parts(problem, methods, problem.batches(4), whole=whole)
+    turns = {name: len(turn) for name, turn in made.turns.items()}
+    shared = {} if whole else {parts.SHARED: 1}
+    assert turns == {"surgery": 1, "uno-s": 2, "retain-descent": 1, **shared}
     for number in (1, 2):
-        for name, turns in (("surgery", 1), ("uno-s", 2)):
-            state, metrics = programs[name].run()
-            assert state.step == number * turns and np.isfinite(metrics["retain_loss"])
+        for key, program in made.programs.items():
+            result = program.run()
+            if key != parts.SHARED:
+                assert result[0].step == (number - 1) * turns[key[0]] + key[1] + 1
+                assert all(np.isfinite(value) for value in result[1].values())
     # The states were copied before they were donated.
     assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(problem.params))
+
+
+def test_what_a_step_costs_is_what_its_programs_cost():
+    problem, known = small(), {}
+    methods = "surgery", "uno", "uno-s", "ascent-descent", "retain-descent"
+    made = parts.compile_parts(problem, methods, problem.batches(4), known=known)
+    assert made.turns["uno"] == ((("uno", 0),),)
+    assert made.turns["surgery"] == ((parts.SHARED, ("surgery", 0)),)
+    assert made.turns["uno-s"] == ((("uno-s", 0),), (parts.SHARED, ("uno-s", 1)))
+    cost = {parts.SHARED: 10.0, ("uno", 0): 30.0, ("uno-s", 0): 32.0}
+    for method, expected in (("uno", 30), ("surgery", 11), ("uno-s", 21.5), ("gradients", 10)):
+        assert made.step(method, lambda key: cost.get(key, 1.0)) == expected
+    handed = made.programs[parts.SHARED].result_bytes
+    assert handed > 8 * problem.parameters  # two gradients of float32
+    assert made.temporary_bytes("surgery") >= handed
+    # Another batch size has the same updates, and other gradients.
+    again = parts.compile_parts(problem, methods, problem.batches(8), known=known)
+    for key, program in made.programs.items():
+        same = again.programs[key].compile_seconds == program.compile_seconds
+        assert same == (key in known)
+    assert set(known) == {
+        ("surgery", 0),
+        ("uno-s", 1),
+        ("ascent-descent", 0),
+        ("ascent-descent", 1),
+    }
 
 
 def test_growth_is_fitted_over_widths_and_batches(tmp_path):

@@ -9,8 +9,8 @@ import optax
 
 from uno_jax import trees
 from uno_jax.objectives.matching import Term, curvature
+from uno_jax.training.halves import step_metrics
 from uno_jax.training.state import TrainState
-from uno_jax.training.step import step_metrics
 
 
 def _halves(batch: Any) -> tuple[Any, Any]:

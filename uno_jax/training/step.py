@@ -5,25 +5,9 @@ from collections.abc import Callable
 import jax
 import optax
 
-from uno_jax import trees
+from uno_jax.training.halves import make_finish, make_passes
 from uno_jax.training.passes import make_pass
 from uno_jax.training.state import TrainState
-
-DESCEND = ("retain", "forget")
-MODEL_STATE_FROM = ("both", "retain", "forget", "none")
-
-
-def step_metrics(retain_loss, retain_grads, forget_loss, forget_grads) -> dict[str, jax.Array]:
-    """Returns what every unlearning step reports, under its fixed names."""
-    retain_unit, retain_norm = trees.direction(retain_grads)
-    forget_unit, forget_norm = trees.direction(forget_grads)
-    return {
-        "retain_loss": retain_loss,
-        "forget_loss": forget_loss,
-        "cosine": trees.dot(retain_unit, forget_unit),
-        "retain_norm": retain_norm,
-        "forget_norm": forget_norm,
-    }
 
 
 def make_training_step(
@@ -147,53 +131,18 @@ def make_unlearning_step(
       >>> sorted(metrics)
       ['cosine', 'forget_loss', 'forget_norm', 'retain_loss', 'retain_norm']
     """
-    if descend not in DESCEND:
-        raise ValueError(f"descend: expected one of {DESCEND}, got {descend!r}.")
-    if model_state_from not in MODEL_STATE_FROM:
-        raise ValueError(
-            f"model_state_from: expected one of {MODEL_STATE_FROM}, got {model_state_from!r}."
-        )
-    tx = optax.with_extra_args_support(tx)
-    run_retain, run_forget = (
-        make_pass(
-            fn,
-            has_model_state=has_model_state,
-            axis_name=axis_name,
-            reduction=reduction,
-            accumulate=accumulate,
-        )
-        for fn in (loss_fn, forget_loss_fn or loss_fn)
+    finish = make_finish(tx, descend)
+    passes = make_passes(
+        loss_fn,
+        forget_loss_fn=forget_loss_fn,
+        has_model_state=has_model_state,
+        model_state_from=model_state_from,
+        axis_name=axis_name,
+        reduction=reduction,
+        accumulate=accumulate,
     )
 
     def step(state: TrainState, retain_batch, forget_batch):
-        key = jax.random.fold_in(state.key, state.step)
-        retain_key, forget_key, method_key = jax.random.split(key, 3)
-        model_state = state.model_state
-        retain = run_retain(state.params, model_state, retain_batch, retain_key)
-        if model_state_from in ("both", "retain"):
-            model_state = retain.model_state
-        forget = run_forget(state.params, model_state, forget_batch, forget_key)
-        if model_state_from in ("both", "forget"):
-            model_state = forget.model_state
-
-        updates, opt_state = tx.update(
-            retain.grads if descend == "retain" else forget.grads,
-            state.opt_state,
-            state.params,
-            retain_grads=retain.grads,
-            forget_grads=forget.grads,
-            retain_grad_fn=retain.grad_fn,
-            forget_grad_fn=forget.grad_fn,
-            model_state=model_state,
-            key=method_key,
-        )
-        metrics = step_metrics(retain.loss, retain.grads, forget.loss, forget.grads)
-        state = state.replace(
-            step=state.step + 1,
-            params=optax.apply_updates(state.params, updates),
-            model_state=model_state,
-            opt_state=opt_state,
-        )
-        return state, metrics
+        return finish(state, *passes(state, retain_batch, forget_batch))
 
     return step
