@@ -1,4 +1,4 @@
-"""`python -m experiments.celeba` with classifiers that compile in no time.
+"""`python -m experiments.celeba` with classifiers that compile in no time, and a small redirect.
 
 python -m tests.experiments.small_celeba [the same options]
 """
@@ -7,7 +7,7 @@ import runpy
 
 import flax.linen as nn
 
-from experiments import celeba_models
+from experiments import celeba_models, face_redirect
 from uno_jax import models
 
 
@@ -22,4 +22,5 @@ def architectures() -> dict[str, nn.Module]:
 
 if __name__ == "__main__":
     celeba_models.architectures = architectures
+    face_redirect.BATCH = 64
     runpy.run_module("experiments.celeba", run_name="__main__")
