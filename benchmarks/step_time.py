@@ -9,9 +9,10 @@ A step without products is two programs, `uno.make_gradients`, which all methods
 share, and `uno.make_update`; their times add up, and the row `gradients` is the first alone.
 With products, and with `--whole`, it is one program. Rounds are interleaved between the
 programs, every run is blocked on, and goes on from the state of the one before, donated. Of
-methods that alternate each turn is timed, and the mean counts. Programs are compiled as many at
-a time as there are cores. Memory is the compiler's plan of temporaries, FLOPs are XLA's count,
-and the peak is what this machine reaches at a product of square matrices in the same run.
+methods that alternate each turn is timed, and the mean counts; UNO-S takes turns of UNO's program
+and one like surgery's. Programs are compiled as many at a time as there are cores. Memory is the
+compiler's plan of temporaries, FLOPs are XLA's count, and the peak is what this machine reaches
+at a product of square matrices in the same run.
 """
 
 import dataclasses
@@ -118,7 +119,9 @@ def overview(lines: list[dict]) -> list[dict[str, str]]:
     first = rows.setdefault("surgery", {"method": "surgery"})
     for line in lines:
         if line["method"] == "surgery":
-            first[f"{line['model']}, {line['batch']}"] = f"1 ({line['median_ms']:.3g} ms)"
+            ms = line["median_ms"]
+            shown = f"{ms:,.0f}" if ms >= 100 else f"{ms:.3g}"
+            first[f"{line['model']}, {line['batch']}"] = f"1 ({shown} ms)"
     return list(rows.values())
 
 
