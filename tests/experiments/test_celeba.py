@@ -150,7 +150,7 @@ def command(places, out, *extra):
         *("--data-dir", str(places / "folder")),
         *("--cache-dir", str(places / "cache"), "--out", str(out), "--stage", "unlearn"),
         *("--method", "surgery", "redirect", "--side", "16", "--channels", "4", "8"),
-        *("--latents", "6", "--epochs", "1", "--train-batch", "16", "--batch-size", "8"),
+        *("--latents", "6", "--epochs", "3", "--train-batch", "16", "--batch-size", "8"),
         *("--judge-steps", "2", "--steps", "20", "--redirect-steps", "2", "--seeds", "1"),
         *("--save-every", "4", "--train-save-every", "4", "--stop-below", "0"),
         *("--samples", "100", *extra),
@@ -184,6 +184,7 @@ def test_a_killed_run_ends_where_an_uninterrupted_one_does(places):
     killed, whole = places / "killed", places / "whole"
     uninterrupted = start(places, whole)
     try:
+        kill_when_saved(start(places, killed), killed / "checkpoints" / "before")
         kill_when_saved(start(places, killed), killed / "Male" / "checkpoints" / "surgery-0")
         for process in (start(places, killed), uninterrupted):
             _, errors = process.communicate()

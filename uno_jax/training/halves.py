@@ -91,8 +91,8 @@ def make_passes(
 def make_gradients(loss_fn: Callable, **options: Any) -> Callable:
     """Builds the first half of a step, the same for all methods of a model.
 
-    Programs of several methods on one model differ in what they do with two gradients,
-    which is compiled in a moment; the gradients are compiled once::
+    Programs of several methods on one model differ in what they do with two gradients; the
+    gradients themselves are then compiled once::
 
         gradients = jax.jit(uno.make_gradients(loss_fn))
         update = uno.jit_turns(uno.make_update(tx))  # of each method
