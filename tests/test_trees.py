@@ -38,6 +38,38 @@ def test_direction_of_zero_and_of_nothing():
     assert trees.dot({"w": None}, {"w": None}) == 0
 
 
+def test_small_and_large_leaves_are_one_vector():
+    rng = np.random.default_rng(0)
+    shapes = {"a": (3,), "b": (), "c": (60, 80), "d": (0, 4), "e": (4096,), "f": (2, 3, 5)}
+    one, other = (
+        {name: jnp.asarray(rng.normal(size=shape), jnp.float32) for name, shape in shapes.items()}
+        for _ in range(2)
+    )
+    one |= {"none": None, "masked": optax.MaskedNode()}
+    other |= {"none": None, "masked": optax.MaskedNode()}
+    x, y = (np.concatenate([np.ravel(tree[n]) for n in shapes]) for tree in (one, other))
+    np.testing.assert_allclose(trees.dot(one, other), x.astype(float) @ y, rtol=1e-5)
+    unit, norm = trees.direction(one)
+    np.testing.assert_allclose(norm, np.linalg.norm(x.astype(float)), rtol=1e-6)
+    flat = np.concatenate([np.ravel(unit[name]) for name in shapes])
+    np.testing.assert_allclose(flat, x / np.linalg.norm(x), rtol=1e-5)
+    assert jax.tree.structure(unit) == jax.tree.structure(one)
+
+
+def test_leaves_split_by_type_are_reduced_where_they_lie():
+    explicit = (jax.sharding.AxisType.Explicit,) * 2
+    with jax.set_mesh(jax.make_mesh((4, 2), ("x", "y"), axis_types=explicit)):
+        tree = {
+            "w": jax.device_put(jnp.arange(64.0).reshape(8, 8), jax.P("x", "y")),
+            "b": jax.device_put(jnp.arange(8.0), jax.P("x")),
+            "c": jnp.ones(3),
+        }
+        assert jax.jit(lambda t: trees.dot(t, t))(tree) == 85344 + 140 + 3
+        unit, norm = jax.jit(trees.direction)(tree)
+        np.testing.assert_allclose(norm, 85487**0.5, rtol=1e-6)
+        assert jax.tree.map(jax.typeof, unit) == jax.tree.map(jax.typeof, tree)
+
+
 def test_check_names_the_first_offending_path():
     def check(tree, reference):
         trees.check_same_structure(tree, reference, tree_name="grads", reference_name="updates")
