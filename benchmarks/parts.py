@@ -15,9 +15,13 @@ from benchmarks import problems, timing
 from uno_jax.training.turns import at_turn, turns_of
 
 SHARED = "gradients"
-# A turn that takes products is long to compile, and is that of the method it is taken from:
-# compiled and timed apart, UNO-S was within 3 % of the mean of UNO and surgery.
-SAME = {("uno-s", 0): ("uno", 0)}
+# Turns that are another method's step: compiled and timed apart, UNO-S was within 3 % of the
+# mean of UNO and surgery.
+SAME = {
+    ("uno-s", 0): ("uno", 0),
+    ("uno-s", 1): ("surgery", 0),
+    ("ascent-descent", 0): ("ascent", 0),
+}
 
 
 class Parts(NamedTuple):
@@ -52,80 +56,122 @@ class Parts(NamedTuple):
         return max(sizes)
 
 
+class _Plan(NamedTuple):
+    """What is to be compiled: functions by (method, turn), and the states they begin with.
+
+    Attributes:
+      steps: from a state and two batches.
+      updates: from a state and the gradients.
+      turns: of each method the keys of its turns, its own or those of another method.
+      states: of each method.
+    """
+
+    steps: dict[tuple[str, int], Callable]
+    updates: dict[tuple[str, int], Callable]
+    turns: dict[str, list[tuple[str, int]]]
+    states: dict[str, uno.TrainState]
+
+
 def compile_parts(
     problem: problems.Problem,
     methods: Sequence[str],
-    batches: tuple[Any, Any],
+    batches: Mapping[int, tuple[Any, Any]],
     *,
     whole: bool = False,
-    known: dict | None = None,
-) -> Parts:
+) -> dict[int, Parts]:
     """Compiles methods as loops use them, past every cache, as many at a time as there are cores.
 
     The state is donated, and each run goes on from the state of the one before. Each turn of a
     step that alternates is a program, see `uno.jit_turns`; of one that takes no products, what
-    it does with the gradients, see `uno.make_gradients`. The first turn of UNO-S is UNO's
-    program if that is there too.
+    it does with the gradients, see `uno.make_gradients`, compiled once for all batch sizes. A
+    turn that is another method's step is that one's program if it is there too.
 
     Args:
       problem: the model, whose parameters are copied.
       methods: names of the table of methods.
-      batches: the retain and the forget batch.
+      batches: by batch size, the retain and the forget batch.
       whole: whether every step is a program of its own, from batches to state.
-      known: programs that do not depend on the batch are kept here and taken from here.
+
+    Returns:
+      By batch size, the parts of the steps.
     """
-    known = {} if known is None else known
     gradients = uno.make_gradients(problem.loss_fn, has_model_state=problem.has_model_state)
     bare = problems.first_state(problem, optax.identity()).replace(opt_state=())
-    found = jax.eval_shape(gradients, bare, *batches)
-    slots: dict[str, Any] = {}
+    found = jax.eval_shape(gradients, bare, *next(iter(batches.values())))
+    plan = _plan(problem, methods, found, whole)
+    slots: dict[str, Any] = dict(plan.states)
+    with timing.without_cache(), ThreadPoolExecutor(os.cpu_count()) as pool:
 
-    def run_gradients(compiled):
-        slots[SHARED] = jax.block_until_ready(compiled(bare, *batches))
+        def submit(key, function, *given):
+            return pool.submit(
+                timing.compile_for, function, slots[key[0]], *given, donate_argnums=0
+            )
 
-    def prepare_gradients():
-        # Nothing is donated: the state is the same for all.
-        compiled, seconds = timing.compile_for(gradients, bare, *batches)
-        program = timing.make_program(compiled, seconds, partial(run_gradients, compiled))
-        return {SHARED: program}, {SHARED: ((SHARED,),)}
+        # Those that take longest first, so that at the end no core is without work for long.
+        sized = {
+            (size, key): submit(key, step, *batches[size])
+            for key, step in plan.steps.items()
+            for size in batches
+        }
+        if not whole:
+            # Nothing is donated: the state is the same for all.
+            for size in batches:
+                sized[size, SHARED] = pool.submit(
+                    timing.compile_for, gradients, bare, *batches[size]
+                )
+        updates = {key: submit(key, update, found) for key, update in plan.updates.items()}
+        made, common = ({k: v.result() for k, v in part.items()} for part in (sized, updates))
 
-    def run_turn(method, compiled, alone):
-        given = (slots[SHARED],) if alone else batches
-        slots[method], metrics = compiled(slots[method], *given)
+    def run_gradients(compiled, size):
+        slots[SHARED] = jax.block_until_ready(compiled(bare, *batches[size]))
+
+    def run_step(method, compiled, size):
+        slots[method], metrics = compiled(slots[method], *batches[size])
         return jax.block_until_ready((slots[method], metrics))
 
-    def prepare(method):
+    def run_update(method, compiled):
+        slots[method], metrics = compiled(slots[method], slots[SHARED])
+        return jax.block_until_ready((slots[method], metrics))
+
+    shared = {
+        key: timing.make_program(compiled, seconds, partial(run_update, key[0], compiled))
+        for key, (compiled, seconds) in common.items()
+    }
+    programs: dict[int, dict] = {size: {} for size in batches}
+    for (size, key), (compiled, seconds) in made.items():
+        if key == SHARED:
+            run = partial(run_gradients, compiled, size)
+        else:
+            run = partial(run_step, key[0], compiled, size)
+        programs[size][key] = timing.make_program(compiled, seconds, run)
+    turns: dict[str, Sequence] = {} if whole else {SHARED: ((SHARED,),)}
+    for method, keys in plan.turns.items():
+        turns[method] = tuple((SHARED, key) if key in shared else (key,) for key in keys)
+    # The gradients before the updates that are handed them.
+    return {size: Parts({**own, **shared}, turns) for size, own in programs.items()}
+
+
+def _plan(problem, methods, found, whole: bool) -> _Plan:
+    plan = _Plan({}, {}, {}, {})
+    for method in methods:
         tx, descend = problems.transformation(problem, method)
         step, state = problems.make_step(problem, method)
         update = uno.make_update(tx, descend=descend)
-        slots[method] = state = uno.copy_state(state)
-        programs, turns = {}, []
         first = turns_of(state)
+        keys = plan.turns[method] = []
         for later in range(math.lcm(*(count for _, count in first))):
             there = tuple(((turn + later) % count, count) for turn, count in first)
-            key, own = (method, later), at_turn(update, there)
+            key, alone = (method, later), at_turn(update, there)
             same = None if whole else SAME.get(key)
             if same and same[0] in methods:
-                turns.append((same,))
-                continue
-            alone = not whole and method != "retain-descent" and _needs_no_batch(own, state, found)
-            if not alone:
-                made = timing.compile_for(at_turn(step, there), state, *batches, donate_argnums=0)
-            elif key in known:
-                made = known[key]
+                key = same
+            elif whole or method == "retain-descent" or not _needs_no_batch(alone, state, found):
+                plan.steps[key] = at_turn(step, there)
             else:
-                made = known[key] = timing.compile_for(own, state, found, donate_argnums=0)
-            run = partial(run_turn, method, made[0], alone)
-            programs[key] = timing.make_program(*made, run)
-            turns.append((SHARED, key) if alone else (key,))
-        return programs, {method: tuple(turns)}
-
-    jobs = [] if whole else [prepare_gradients]
-    jobs += [partial(prepare, method) for method in methods]
-    with timing.without_cache(), ThreadPoolExecutor(os.cpu_count()) as pool:
-        made = [pending.result() for pending in [pool.submit(job) for job in jobs]]
-    programs, turns = ({k: v for part in made for k, v in part[i].items()} for i in (0, 1))
-    return Parts(programs, turns)
+                plan.updates[key] = alone
+            keys.append(key)
+        plan.states[method] = uno.copy_state(state)
+    return plan
 
 
 def _needs_no_batch(update, state, found) -> bool:

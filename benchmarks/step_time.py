@@ -9,10 +9,10 @@ A step without products is two programs, `uno.make_gradients`, which all methods
 share, and `uno.make_update`; their times add up, and the row `gradients` is the first alone.
 With products, and with `--whole`, it is one program. Rounds are interleaved between the
 programs, every run is blocked on, and goes on from the state of the one before, donated. Of
-methods that alternate each turn is timed, and the mean counts; UNO-S takes turns of UNO's program
-and one like surgery's. Programs are compiled as many at a time as there are cores. Memory is the
-compiler's plan of temporaries, FLOPs are XLA's count, and the peak is what this machine reaches
-at a product of square matrices in the same run.
+methods that alternate the mean over the turns counts; a turn that is another method's step, as
+both of UNO-S, is that one's program. Programs are compiled as many at a time as there are cores.
+Memory is the compiler's plan of temporaries, FLOPs are XLA's count, and the peak is what this
+machine reaches at a product of square matrices in the same run.
 """
 
 import dataclasses
@@ -56,17 +56,9 @@ SHOWN = ("method", "batch", "ms", "surgery steps", "of peak", "temporaries, MiB"
 
 
 def measure(
-    problem: problems.Problem,
-    batch: int,
-    methods: tuple[str, ...],
-    options: Options,
-    peak: float,
-    known: dict,
+    made: parts.Parts, problem: problems.Problem, batch: int, options: Options, peak: float
 ) -> list[dict]:
     """Returns a line per method of one model at one batch size."""
-    made = parts.compile_parts(
-        problem, methods, problem.batches(batch), whole=options.whole, known=known
-    )
     runs = {key: program.run for key, program in made.programs.items()}
     programs = timing.interleaved(runs, rounds=options.rounds, seconds=options.seconds)
     times = {method: made.step(method, programs.__getitem__) for method in made.turns}
@@ -133,9 +125,10 @@ def main(options: Options) -> list[dict]:
     lines: list[dict] = []
     for name in options.models.split(","):
         problem = problems.get_problem(name, dtype=options.dtype, remat=options.remat)
-        known: dict = {}
-        for batch in map(int, options.batch.split(",")):
-            found = measure(problem, batch, methods, options, peak, known)
+        batches = {size: problem.batches(size) for size in map(int, options.batch.split(","))}
+        compiled = parts.compile_parts(problem, methods, batches, whole=options.whole)
+        for batch, made in compiled.items():
+            found = measure(made, problem, batch, options, peak)
             lines += [{"model": name, **line} for line in found]
             rows = table(lines)
             best = max(peak, timing.matmul_peak())

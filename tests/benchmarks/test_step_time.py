@@ -75,11 +75,11 @@ def test_every_way_to_take_products_is_timed_and_compared(monkeypatch):
 @pytest.mark.parametrize("whole", [True, False])
 def test_a_run_goes_on_from_the_one_before_through_all_turns(whole):
     problem = small()
-    methods = "surgery", "uno-s", "retain-descent"
-    made = parts.compile_parts(problem, methods, problem.batches(4), whole=whole)
+    methods = "ascent", "uno-s", "retain-descent"
+    made = parts.compile_parts(problem, methods, {4: problem.batches(4)}, whole=whole)[4]
     turns = {name: len(turn) for name, turn in made.turns.items()}
     shared = {} if whole else {parts.SHARED: 1}
-    assert turns == {"surgery": 1, "uno-s": 2, "retain-descent": 1, **shared}
+    assert turns == {"ascent": 1, "uno-s": 2, "retain-descent": 1, **shared}
     for number in (1, 2):
         for key, program in made.programs.items():
             result = program.run()
@@ -91,12 +91,21 @@ def test_a_run_goes_on_from_the_one_before_through_all_turns(whole):
 
 
 def test_what_a_step_costs_is_what_its_programs_cost():
-    problem, known = small(), {}
+    problem = small()
     methods = "surgery", "uno", "uno-s", "ascent-descent", "retain-descent"
-    made = parts.compile_parts(problem, methods, problem.batches(4), known=known)
-    assert made.turns["uno"] == ((("uno", 0),),)
-    assert made.turns["surgery"] == ((parts.SHARED, ("surgery", 0)),)
-    assert made.turns["uno-s"] == ((("uno", 0),), (parts.SHARED, ("uno-s", 1)))
+    both = parts.compile_parts(problem, methods, {size: problem.batches(size) for size in (4, 8)})
+    assert list(both) == [4, 8]
+    made = both[4]
+    descent = made.turns["ascent-descent"][1][1]
+    assert made.turns == {
+        parts.SHARED: ((parts.SHARED,),),
+        "surgery": ((parts.SHARED, ("surgery", 0)),),
+        "uno": ((("uno", 0),),),
+        "uno-s": ((("uno", 0),), (parts.SHARED, ("surgery", 0))),
+        # Without ascent among the methods, its first turn is compiled for itself.
+        "ascent-descent": ((parts.SHARED, ("ascent-descent", 0)), (parts.SHARED, descent)),
+        "retain-descent": ((("retain-descent", 0),),),
+    }
     cost = {parts.SHARED: 10.0, ("uno", 0): 30.0}
     for method, expected in (("uno", 30), ("surgery", 11), ("uno-s", 20.5), ("gradients", 10)):
         assert made.step(method, lambda key: cost.get(key, 1.0)) == expected
@@ -104,16 +113,11 @@ def test_what_a_step_costs_is_what_its_programs_cost():
     assert handed > 8 * problem.parameters  # two gradients of float32
     assert made.temporary_bytes("surgery") >= handed
     # Another batch size has the same updates, and other gradients.
-    again = parts.compile_parts(problem, methods, problem.batches(8), known=known)
+    assert set(made.programs) == set(both[8].programs)
     for key, program in made.programs.items():
-        same = again.programs[key].compile_seconds == program.compile_seconds
-        assert same == (key in known)
-    assert set(known) == {
-        ("surgery", 0),
-        ("uno-s", 1),
-        ("ascent-descent", 0),
-        ("ascent-descent", 1),
-    }
+        assert (both[8].programs[key] is program) == (
+            key in {("surgery", 0), ("ascent-descent", 0), ("ascent-descent", 1)}
+        )
 
 
 def test_growth_is_fitted_over_widths_and_batches(tmp_path):
