@@ -163,13 +163,17 @@ class Lab:
             "drawn_instead": np.bincount(predicted["judge"][of_label], minlength=10).tolist(),
         }
 
-    def watch(self, state: Any) -> dict[str, float]:
-        """Looks at every fifth step of a method, with 128 samples of the forgotten label.
+    def watch(self, state: Any, every: int = 5) -> dict[str, float]:
+        """Looks at some steps of a method, with 128 samples of the forgotten label.
+
+        Args:
+          state: of the method.
+          every: the first step and each of so many is looked at.
 
         Returns:
           `guide_fraction`, the published criterion; the judge's fraction for the figure.
         """
-        if int(state.step) % 5 and int(state.step) != 1:
+        if int(state.step) % every and int(state.step) != 1:
             return {}
         digit = self.options.forget
         images = self.samples(dit_methods.whole(state), np.full(128, digit), "quick", seed=1)

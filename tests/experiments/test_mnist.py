@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from experiments import mnist
-from uno_jax import checkpoints
+from uno_jax import checkpoints, data
 
 TINY = mnist.Options(
     method=("redirect", "uno", "surgery"),
@@ -177,3 +177,8 @@ def test_published_weights_frozen_norm_warm_adam_hat_and_tolerance(reference_dir
 def test_runs_on_all_of_mnist(tfds_dir, tmp_path):
     options = dataclasses.replace(TINY, data="mnist", method=("uno",), out=tmp_path)
     assert mnist.main(options)["models"]["after uno"]["steps"] >= 1
+    train = data.load("mnist", "train")  # decoded already
+    counts = [5923, 6742, 5958, 6131, 5842, 5421, 5918, 6265, 5851, 5949]
+    assert np.bincount(train.labels).tolist() == counts
+    assert train.labels[:10].tolist() == [4, 1, 0, 7, 8, 1, 2, 7, 1, 6]
+    assert train.images.shape == (60000, 28, 28, 1)
