@@ -32,6 +32,8 @@ class Options:
     """Training steps of the retrained models: five epochs, as the original."""
     samples: int = 10_000
     """Samples of each model that are judged."""
+    examples: int = 2000
+    """Examples of each side at most, for losses and features."""
     judge_steps: int = 1500
     """Training steps of each of the audit's own judges."""
     relearn_steps: tuple[int, ...] = (20, 100)
@@ -143,6 +145,7 @@ class Lab:
         options, gone = self.options, case.pop("gone", ())
         settings = audit.Settings(
             samples=options.samples,
+            examples=options.examples,
             judge_steps=options.judge_steps,
             retain_steps=options.relearn_steps,
             forget_examples=options.relearn_examples,

@@ -11,7 +11,7 @@ from uno_jax import audit
 
 SMALL = {
     "data": "mnist5k", "steps": 2, "redirect_steps": 1, "train_steps": 30, "samples": 400,
-    "judge_steps": 120, "relearn_steps": (1,), "relearn_examples": (1,),
+    "examples": 200, "judge_steps": 120, "relearn_steps": (1,), "relearn_examples": (1,),
 }  # fmt: skip
 
 
