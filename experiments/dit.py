@@ -92,8 +92,8 @@ class Options:
     by default. Paths look like block_3/modulation/kernel."""
     train_steps: int | None = None
     """Training steps of the model and of the yardstick: 6,000, of the U-Net 800."""
-    train_batch_size: int | None = None
-    """Images per step of training: 32, of the U-Net 64."""
+    train_batch_size: int = 64
+    """Images per step of training."""
     train_learning_rate: float = 1e-3
     """Of Adam in training, at its highest."""
     judge_steps: int = 1200
@@ -134,10 +134,7 @@ DEFAULTS = {
         "decay": False, "replay": 0,
     },
 }  # fmt: skip
-TRAINING = {
-    "dit": {"train_steps": 6000, "train_batch_size": 32},
-    "unet": {"train_steps": 800, "train_batch_size": 64},
-}
+TRAIN_STEPS = {"dit": 6000, "unet": 800}
 RATE = 1e-3
 RATES = {
     "surgery": 1e-4, "surgery-ascent": 1e-4, "surgery-descent": 1e-4, "ascent": 1e-4,
@@ -153,8 +150,13 @@ def resolve(options: Options) -> Options:
     Raises:
       ValueError: for labels that cannot be exchanged.
     """
-    defaults = DEFAULTS[options.preset] | TRAINING[options.model]
-    chosen = {name: value for name, value in defaults.items() if getattr(options, name) is None}
+    chosen = {
+        name: value
+        for name, value in DEFAULTS[options.preset].items()
+        if getattr(options, name) is None
+    }
+    if options.train_steps is None:
+        chosen["train_steps"] = TRAIN_STEPS[options.model]
     name = "dit-imagenet" if options.preset == "imagenet" else f"dit-{options.model}"
     options = dataclasses.replace(options, **chosen, out=options.out or Path("runs") / name)
     classes = 10 if options.preset == "mnist" else 1000
