@@ -157,6 +157,10 @@ def _plan(problem, methods, found, whole: bool) -> _Plan:
         tx, descend = problems.transformation(problem, method)
         step, state = problems.make_step(problem, method)
         update = uno.make_update(tx, descend=descend)
+        # The control makes no use of the forget gradient.
+        entire = whole or method == "retain-descent"
+        # Of several turns one may take none; without any, none need be traced to know.
+        products = uno.methods.get_method(method).products
         first = turns_of(state)
         keys = plan.turns[method] = []
         for later in range(math.lcm(*(count for _, count in first))):
@@ -165,7 +169,7 @@ def _plan(problem, methods, found, whole: bool) -> _Plan:
             same = None if whole else SAME.get(key)
             if same and same[0] in methods:
                 key = same
-            elif whole or method == "retain-descent" or not _needs_no_batch(alone, state, found):
+            elif entire or (products and not _needs_no_batch(alone, state, found)):
                 plan.steps[key] = at_turn(step, there)
             else:
                 plan.updates[key] = alone
