@@ -56,6 +56,14 @@ def test_small_and_large_leaves_are_one_vector():
     assert jax.tree.structure(unit) == jax.tree.structure(one)
 
 
+def test_a_dot_product_pairs_leaves_not_numbers():
+    # As one long vector each they would fit.
+    with pytest.raises(ValueError):
+        trees.dot({"a": jnp.ones(2), "b": jnp.ones(3)}, {"a": jnp.ones(2), "c": jnp.ones(3)})
+    with pytest.raises(ValueError, match="Incompatible shapes"):
+        trees.dot([jnp.ones(2), jnp.ones(3)], [jnp.ones(3), jnp.ones(2)])
+
+
 def test_leaves_split_by_type_are_reduced_where_they_lie():
     explicit = (jax.sharding.AxisType.Explicit,) * 2
     with jax.set_mesh(jax.make_mesh((4, 2), ("x", "y"), axis_types=explicit)):

@@ -13,6 +13,7 @@ import jax.numpy as jnp
 import optax
 
 PyTree = Any
+SMALL = 4096
 
 
 def path_name(path: tuple) -> str:
@@ -195,11 +196,11 @@ def dot(a: PyTree, b: PyTree) -> jax.Array:
     Returns:
       A scalar, float32 (float64 if a leaf is float64); 0 for an empty tree.
     """
-    pairs = zip(_packed(jax.tree.leaves(widen(a))), _packed(jax.tree.leaves(widen(b))), strict=True)
-    return _total([jnp.sum(x * y) for x, y in pairs])
-
-
-SMALL = 4096
+    # Paired before they are joined: joined, leaves of other shapes would fit too.
+    pairs = jax.tree.map(lambda x, y: jnp.broadcast_arrays(_wide(x), _wide(y)), a, b)
+    leaves = jax.tree.leaves(pairs)
+    joined = zip(_packed(leaves[::2]), _packed(leaves[1::2]), strict=True)
+    return _total([jnp.sum(x * y) for x, y in joined])
 
 
 def _packed(leaves: list[jax.Array]) -> list[jax.Array]:
@@ -208,10 +209,11 @@ def _packed(leaves: list[jax.Array]) -> list[jax.Array]:
     A reduction is a program to compile, and most leaves of a network are small: of a U-Net,
     95 of 129. What is split by type (explicit sharding) cannot be joined.
     """
-    joins = [leaf.size <= SMALL and not any(jax.typeof(leaf).sharding.spec) for leaf in leaves]
-    large = [leaf for leaf, small in zip(leaves, joins, strict=True) if not small]
-    small = [jnp.ravel(leaf) for leaf, small in zip(leaves, joins, strict=True) if small]
-    return [*large, jnp.concatenate(small)] if small else large
+    large, small = [], []
+    for leaf in leaves:
+        joins = leaf.size <= SMALL and not any(jax.typeof(leaf).sharding.spec)
+        (small if joins else large).append(leaf)
+    return [*large, jnp.concatenate([*map(jnp.ravel, small)])] if small else large
 
 
 def _total(scalars: list[jax.Array]) -> jax.Array:
