@@ -102,53 +102,44 @@ def compile_parts(
     slots: dict[str, Any] = dict(plan.states)
     with timing.without_cache(), ThreadPoolExecutor(os.cpu_count()) as pool:
 
-        def submit(key, function, *given):
-            return pool.submit(
-                timing.compile_for, function, slots[key[0]], *given, donate_argnums=0
-            )
+        def submit(function, *given, **options):
+            return pool.submit(timing.compile_for, function, *given, **options)
 
         # Those that take longest first, so that at the end no core is without work for long.
-        sized = {
-            (size, key): submit(key, step, *batches[size])
+        pending = {
+            (size, key): submit(step, slots[key[0]], *batches[size], donate_argnums=0)
             for key, step in plan.steps.items()
             for size in batches
         }
         if not whole:
             # Nothing is donated: the state is the same for all.
-            for size in batches:
-                sized[size, SHARED] = pool.submit(
-                    timing.compile_for, gradients, bare, *batches[size]
-                )
-        updates = {key: submit(key, update, found) for key, update in plan.updates.items()}
-        made, common = ({k: v.result() for k, v in part.items()} for part in (sized, updates))
+            pending |= {
+                (size, SHARED): submit(gradients, bare, *pair) for size, pair in batches.items()
+            }
+        # After the gradients, also when they are run: they are handed those.
+        pending |= {
+            (None, key): submit(update, slots[key[0]], found, donate_argnums=0)
+            for key, update in plan.updates.items()
+        }
+        made = {name: future.result() for name, future in pending.items()}
 
-    def run_gradients(compiled, size):
-        slots[SHARED] = jax.block_until_ready(compiled(bare, *batches[size]))
-
-    def run_step(method, compiled, size):
-        slots[method], metrics = compiled(slots[method], *batches[size])
-        return jax.block_until_ready((slots[method], metrics))
-
-    def run_update(method, compiled):
-        slots[method], metrics = compiled(slots[method], slots[SHARED])
-        return jax.block_until_ready((slots[method], metrics))
-
-    shared = {
-        key: timing.make_program(compiled, seconds, partial(run_update, key[0], compiled))
-        for key, (compiled, seconds) in common.items()
-    }
-    programs: dict[int, dict] = {size: {} for size in batches}
-    for (size, key), (compiled, seconds) in made.items():
+    def run(size, key, compiled):
         if key == SHARED:
-            run = partial(run_gradients, compiled, size)
-        else:
-            run = partial(run_step, key[0], compiled, size)
-        programs[size][key] = timing.make_program(compiled, seconds, run)
+            slots[SHARED] = jax.block_until_ready(compiled(bare, *batches[size]))
+            return slots[SHARED]
+        method, given = key[0], (slots[SHARED],) if size is None else batches[size]
+        slots[method], metrics = compiled(slots[method], *given)
+        return jax.block_until_ready((slots[method], metrics))
+
+    programs: dict[int, dict] = {size: {} for size in batches}
+    for (of, key), (compiled, seconds) in made.items():
+        program = timing.make_program(compiled, seconds, partial(run, of, key, compiled))
+        for size in batches if of is None else (of,):
+            programs[size][key] = program
     turns: dict[str, Sequence] = {} if whole else {SHARED: ((SHARED,),)}
     for method, keys in plan.turns.items():
-        turns[method] = tuple((SHARED, key) if key in shared else (key,) for key in keys)
-    # The gradients before the updates that are handed them.
-    return {size: Parts({**own, **shared}, turns) for size, own in programs.items()}
+        turns[method] = tuple((SHARED, key) if key in plan.updates else (key,) for key in keys)
+    return {size: Parts(own, turns) for size, own in programs.items()}
 
 
 def _plan(problem, methods, found, whole: bool) -> _Plan:

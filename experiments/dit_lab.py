@@ -163,7 +163,7 @@ class Lab:
             "drawn_instead": np.bincount(predicted["judge"][of_label], minlength=10).tolist(),
         }
 
-    def watch(self, state: Any, every: int = 5) -> dict[str, float]:
+    def watch(self, state: Any, every: int) -> dict[str, float]:
         """Looks at some steps of a method, with 128 samples of the forgotten label.
 
         Args:
