@@ -121,6 +121,24 @@ def test_stacked_blocks_are_the_same_network():
     chex.assert_trees_all_equal(models.unstack_blocks(stacked), params)
 
 
+@pytest.mark.parametrize(
+    # A block's input; without remat its five layers and the two products of attention too, and
+    # no intermediate of elementwise functions.
+    ("remat", "arrays"), [(True, 1), (False, 8)],
+)  # fmt: skip
+def test_a_loop_keeps_no_more_than_the_products_of_matrices(remat, arrays):
+    model = tiny(depth=4, scan=True, remat=remat)
+    params = models.stack_blocks(perturbed(model, *INPUTS))
+
+    def backward(p):
+        loss = lambda p: jnp.sum(model.apply({"params": p}, IMAGES, TIMES, LABELS) ** 2)  # noqa: E731
+        return jax.vjp(loss, p)[1]
+
+    own = {leaf.shape for leaf in jax.tree.leaves(params)}
+    kept = [leaf.shape for leaf in jax.tree.leaves(jax.eval_shape(backward, params))]
+    assert sum(shape[:1] == (4,) and shape not in own for shape in kept) == arrays
+
+
 def memory(model, side, channels, batch, method, optimizer):
     """Bytes of temporaries that a step is compiled to need, and its state, in the abstract."""
     images = jax.ShapeDtypeStruct((batch, side, side, channels), jnp.float32)

@@ -54,6 +54,19 @@ def test_one_trace_for_many_steps_and_all_metrics(name):
 
 
 @pytest.mark.parametrize("name", CHAINS)
+def test_the_network_is_traced_once_for_gradients_and_products_of_both_batches(name):
+    build, descend = CHAINS[name]
+    tx = build()
+    state, *batches = problem(tx)
+    once = chex.assert_max_traces(loss_fn, n=1)
+    step = jax.jit(uno.make_unlearning_step(once, tx, descend=descend))
+    expected = jax.jit(uno.make_unlearning_step(loss_fn, tx, descend=descend))
+    got, _ = step(state, *batches)
+    again, _ = expected(state, *batches)
+    chex.assert_trees_all_equal(got.params, again.params)
+
+
+@pytest.mark.parametrize("name", CHAINS)
 def test_sharded_over_eight_devices_equals_one_device(name):
     build, descend = CHAINS[name]
     tx = build()

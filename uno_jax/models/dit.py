@@ -106,7 +106,8 @@ class DiT(nn.Module):
       dtype: of the computation; parameters are float32.
       remat: whether a block's inside is computed again in the backward pass.
       scan: whether the blocks are one loop: compiled once for all, the surer way to the
-        memory that `remat` promises. Gradients of frozen blocks are then computed too, and
+        memory that `remat` promises. Without `remat` it keeps the products of matrices and
+        computes the rest again. Gradients of frozen blocks are then computed too, and
         parameters are copied into one array for the loop, unless they already are, see
         `stack_blocks`.
 
@@ -166,8 +167,11 @@ class DiT(nn.Module):
         def body(x, params):
             return block.apply({"params": params}, x, condition), None
 
-        # A loop keeps its passes apart by itself.
-        body = jax.checkpoint(body, prevent_cse=False) if self.remat else body
+        # What a loop keeps is written out and read again, every intermediate of a block: without
+        # `remat` too it is quicker to keep the products of matrices alone. Passes it keeps apart
+        # by itself.
+        policy = None if self.remat else jax.checkpoint_policies.dots_saveable
+        body = jax.checkpoint(body, prevent_cse=False, policy=policy)
         params = self.variables["params"]
         params = params if STACKED in params else stack_blocks(params)
         return jax.lax.scan(body, x, params[STACKED])[0]

@@ -62,16 +62,19 @@ def make_passes(
         raise ValueError(
             f"model_state_from: expected one of {MODEL_STATE_FROM}, got {model_state_from!r}."
         )
-    run_retain, run_forget = (
-        make_pass(
+
+    def make(fn):
+        return make_pass(
             fn,
             has_model_state=has_model_state,
             axis_name=axis_name,
             reduction=reduction,
             accumulate=accumulate,
         )
-        for fn in (loss_fn, forget_loss_fn or loss_fn)
-    )
+
+    run_retain = make(loss_fn)
+    # One loss is one function, and traced once.
+    run_forget = make(forget_loss_fn) if forget_loss_fn else run_retain
 
     def passes(state: TrainState, retain_batch, forget_batch):
         retain_key, forget_key, _ = _keys(state)

@@ -66,7 +66,8 @@ def make_pass(
             return loss_fn(params, model_state, batch, key)
         return loss_fn(params, batch, key), model_state
 
-    whole = jax.value_and_grad(value, has_aux=True)
+    # Traced once for both batches, and differentiated once for the products on both.
+    whole = jax.jit(jax.value_and_grad(value, has_aux=True))
 
     def in_parts(params, model_state, batch, key):
         def add(carry, part):
@@ -93,18 +94,17 @@ def make_pass(
             # Each device has other examples, and so noise of its own.
             key = jax.random.fold_in(key, jax.lax.axis_index(axis_name))
 
-        def grad_fn(p):
-            return over_devices(value_and_grad(p, model_state, batch, key)[1])
-
         (loss, new_model_state), grads = value_and_grad(params, model_state, batch, key)
+        loss, grads = over_devices(loss), over_devices(grads)
         if axis_name is not None:
             new_model_state = jax.lax.pmean(new_model_state, axis_name)
-        return Pass(
-            over_devices(loss),
-            over_devices(grads),
-            trees.accept_masked(grad_fn, params),
-            new_model_state,
-        )
+
+        def grad_fn(p):
+            if all(a is b for a, b in zip(*map(jax.tree.leaves, (p, params)), strict=True)):
+                return grads
+            return over_devices(value_and_grad(p, model_state, batch, key)[1])
+
+        return Pass(loss, grads, trees.accept_masked(grad_fn, params), new_model_state)
 
     return run
 

@@ -85,7 +85,8 @@ def make_unlearning_step(
     The step takes the losses :math:`L_r` and :math:`L_f` and their gradients on
     a retain and a forget batch, hands one gradient to `tx` as updates and
     everything as extra arguments, and applies what comes back. All methods are
-    this one step with another `tx`.
+    this one step with another `tx`. A loss is traced once, for both batches and for the
+    products, as under `jax.jit` also where the step is not compiled.
 
     Args:
       loss_fn: `loss_fn(params, batch, key) -> scalar`; with `has_model_state`,
