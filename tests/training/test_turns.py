@@ -7,6 +7,7 @@ import pytest
 
 import uno_jax as uno
 from tests.transforms.problems import mlp_batch, mlp_loss, mlp_params
+from uno_jax.training import turns
 from uno_jax.training.turns import at_turn, turns_of
 
 UNO_S = uno.alternate(uno.orthogonalize(3.0), uno.surgery())
@@ -57,6 +58,22 @@ def test_a_turn_has_no_branch():
     assert "cond" in primitives(step, state, *batches)
     for turn in (0, 1):
         assert "cond" not in primitives(at_turn(step, ((turn, 2),)), state, *batches)
+
+
+@pytest.mark.parametrize("mask", [None, {"net": True, "none": None}])
+def test_the_program_of_a_turn_is_that_of_the_transformation_alone(mask):
+    def program(tx, made=0):
+        tx = optax.masked(tx, mask) if mask else tx
+        step, state, *batches = problem(optax.chain(tx, optax.adam(1e-2)))
+        for _ in range(made):
+            state, _ = step(state, *batches)
+        places = turns.places_of(state.opt_state)
+        own = jax.jit(turns.at_own_turn(step, turns_of(state), places))
+        return own.lower(turns.own_of(state, places), *batches).as_text()
+
+    of_turns = [program(UNO_S, made) for made in (0, 1)]
+    assert of_turns == [program(uno.orthogonalize(3.0)), program(uno.surgery())]
+    assert of_turns[0] != of_turns[1]
 
 
 def test_an_update_that_is_not_made_does_not_count():

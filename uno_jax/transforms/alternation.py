@@ -4,6 +4,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 
 
@@ -75,6 +76,9 @@ def alternate(
             updates, states = jax.lax.switch(turn, branches, state.states)
         else:
             updates, states = branches[int(turn)](state.states)
-        return updates, AlternateState(optax.safe_increment(state.count), states)
+        # Counted on the host, a known count stays known, and is no part of a program.
+        known = isinstance(state.count, np.integer)
+        count = state.count + np.int32(1) if known else optax.safe_increment(state.count)
+        return updates, AlternateState(count, states)
 
     return optax.GradientTransformationExtraArgs(init_fn, update_fn)
