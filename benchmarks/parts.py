@@ -3,7 +3,7 @@
 import math
 import os
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -56,22 +56,6 @@ class Parts(NamedTuple):
         return max(sizes)
 
 
-class _Plan(NamedTuple):
-    """What is to be compiled: functions by (method, turn), and the states they begin with.
-
-    Attributes:
-      steps: from a state and two batches.
-      updates: from a state and the gradients.
-      turns: of each method the keys of its turns, its own or those of another method.
-      states: of each method.
-    """
-
-    steps: dict[tuple[str, int], Callable]
-    updates: dict[tuple[str, int], Callable]
-    turns: dict[str, list[tuple[str, int]]]
-    states: dict[str, uno.TrainState]
-
-
 def compile_parts(
     problem: problems.Problem,
     methods: Sequence[str],
@@ -98,29 +82,24 @@ def compile_parts(
     gradients = uno.make_gradients(problem.loss_fn, has_model_state=problem.has_model_state)
     bare = problems.first_state(problem, optax.identity()).replace(opt_state=())
     found = jax.eval_shape(gradients, bare, *next(iter(batches.values())))
-    plan = _plan(problem, methods, found, whole)
-    slots: dict[str, Any] = dict(plan.states)
+    slots: dict[str, Any] = {}
+    own: dict[str, list[tuple[str, int]]] = {}
     with timing.without_cache(), ThreadPoolExecutor(os.cpu_count()) as pool:
-
-        def submit(function, *given, **options):
-            return pool.submit(timing.compile_for, function, *given, **options)
-
-        # Those that take longest first, so that at the end no core is without work for long.
-        pending = {
-            (size, key): submit(step, slots[key[0]], *batches[size], donate_argnums=0)
-            for key, step in plan.steps.items()
-            for size in batches
-        }
+        # Nothing is donated: the state is the same for all. Before the updates, also when they
+        # are run: those are handed the gradients.
+        pending: dict[Any, Future] = {}
         if not whole:
-            # Nothing is donated: the state is the same for all.
-            pending |= {
-                (size, SHARED): submit(gradients, bare, *pair) for size, pair in batches.items()
-            }
-        # After the gradients, also when they are run: they are handed those.
-        pending |= {
-            (None, key): submit(update, slots[key[0]], found, donate_argnums=0)
-            for key, update in plan.updates.items()
-        }
+            for size, pair in batches.items():
+                pending[size, SHARED] = pool.submit(timing.compile_for, gradients, bare, *pair)
+        # While the first are compiled, the next are prepared.
+        for method in methods:
+            slots[method], own[method], programs = _plan(problem, method, methods, found, whole)
+            for key, function, takes_batches in programs:
+                for size in batches if takes_batches else (None,):
+                    given = batches[size] if takes_batches else (found,)
+                    pending[size, key] = pool.submit(
+                        timing.compile_for, function, slots[method], *given, donate_argnums=0
+                    )
         made = {name: future.result() for name, future in pending.items()}
 
     def run(size, key, compiled):
@@ -131,42 +110,45 @@ def compile_parts(
         slots[method], metrics = compiled(slots[method], *given)
         return jax.block_until_ready((slots[method], metrics))
 
-    programs: dict[int, dict] = {size: {} for size in batches}
+    parts: dict[int, dict] = {size: {} for size in batches}
     for (of, key), (compiled, seconds) in made.items():
         program = timing.make_program(compiled, seconds, partial(run, of, key, compiled))
         for size in batches if of is None else (of,):
-            programs[size][key] = program
-    turns: dict[str, Sequence] = {} if whole else {SHARED: ((SHARED,),)}
-    for method, keys in plan.turns.items():
-        turns[method] = tuple((SHARED, key) if key in plan.updates else (key,) for key in keys)
-    return {size: Parts(own, turns) for size, own in programs.items()}
+            parts[size][key] = program
+    turns: dict[str, Sequence[tuple[Any, ...]]] = {} if whole else {SHARED: ((SHARED,),)}
+    for method, keys in own.items():
+        turns[method] = [(SHARED, key) if (None, key) in made else (key,) for key in keys]
+    return {size: Parts(programs, turns) for size, programs in parts.items()}
 
 
-def _plan(problem, methods, found, whole: bool) -> _Plan:
-    plan = _Plan({}, {}, {}, {})
-    for method in methods:
-        tx, descend = problems.transformation(problem, method)
-        step, state = problems.make_step(problem, method)
-        update = uno.make_update(tx, descend=descend)
-        # The control makes no use of the forget gradient.
-        entire = whole or method == "retain-descent"
-        # Of several turns one may take none; without any, none need be traced to know.
-        products = uno.methods.get_method(method).products
-        first = turns_of(state)
-        keys = plan.turns[method] = []
-        for later in range(math.lcm(*(count for _, count in first))):
-            there = tuple(((turn + later) % count, count) for turn, count in first)
-            key, alone = (method, later), at_turn(update, there)
-            same = None if whole else SAME.get(key)
-            if same and same[0] in methods:
-                key = same
-            elif entire or (products and not _needs_no_batch(alone, state, found)):
-                plan.steps[key] = at_turn(step, there)
-            else:
-                plan.updates[key] = alone
-            keys.append(key)
-        plan.states[method] = uno.copy_state(state)
-    return plan
+def _plan(problem, method: str, methods: Sequence[str], found, whole: bool):
+    """What is to be compiled for a method.
+
+    Returns:
+      The state it begins with; by (method, turn) the programs of its turns; and of those that
+      are not another's, that name, the function, and whether it takes batches, not gradients.
+    """
+    tx, descend = problems.transformation(problem, method)
+    step, state = problems.make_step(problem, method)
+    update = uno.make_update(tx, descend=descend)
+    # The control makes no use of the forget gradient.
+    entire = whole or method == "retain-descent"
+    # Of several turns one may take none; without any, none need be traced to know.
+    products = uno.methods.get_method(method).products
+    first = turns_of(state)
+    keys, programs = [], []
+    for later in range(math.lcm(*(count for _, count in first))):
+        there = tuple(((turn + later) % count, count) for turn, count in first)
+        key, alone = (method, later), at_turn(update, there)
+        same = None if whole else SAME.get(key)
+        if same and same[0] in methods:
+            key = same
+        elif entire or (products and not _needs_no_batch(alone, state, found)):
+            programs.append((key, at_turn(step, there), True))
+        else:
+            programs.append((key, alone, False))
+        keys.append(key)
+    return uno.copy_state(state), keys, programs
 
 
 def _needs_no_batch(update, state, found) -> bool:
