@@ -47,7 +47,7 @@ lint: $(VENV)/.test
 	$(BIN)/lint-imports
 
 test: lint
-	$(BIN)/python -m pytest -n 2 --durations 40
+	$(BIN)/python -m pytest -n 2 --dist worksteal --durations 40
 
 lock: | $(BIN)/python
 	$(BIN)/python -m pip install --quiet uv

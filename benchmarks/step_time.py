@@ -8,12 +8,11 @@
 A step without products is two programs, `uno.make_gradients`, which all methods of a model
 share, and `uno.make_update`; their times add up, and the row `gradients` is the first alone.
 With products, and with `--whole`, it is one program. Rounds are interleaved between the
-programs, every run is blocked on, and goes on from the state of the one before, donated; first
-runs do not count if they take less than five seconds. Of methods that alternate the mean over
-the turns counts; a turn that is another method's step, as both of UNO-S, is that one's program.
-Programs are compiled as many at a time as there are cores. Memory is the compiler's plan of
-temporaries, FLOPs are XLA's count, and the peak is what this machine reaches at a product of
-square matrices in the same run.
+programs, every run is blocked on, and goes on from the state of the one before, donated. Of
+methods that alternate the mean over the turns counts; a turn that is another method's step, as
+both of UNO-S, is that one's program. Programs are compiled as many at a time as there are cores.
+Memory is the compiler's plan of temporaries, FLOPs are XLA's count, and the peak is what this
+machine reaches at a product of square matrices in the same run.
 """
 
 import dataclasses
@@ -52,8 +51,6 @@ class Options:
     """A folder for step_time.json, .md and .png."""
 
 
-# What a first run takes more, for memory that was not used before, is some tenths of a second.
-LONG_SECONDS = 5.0
 SHOWN = ("method", "batch", "ms", "surgery steps", "of peak", "temporaries, MiB", "compiled in, s")
 """The columns that a terminal has room for."""
 
@@ -63,9 +60,7 @@ def measure(
 ) -> list[dict]:
     """Returns a line per method of one model at one batch size."""
     runs = {key: program.run for key, program in made.programs.items()}
-    programs = timing.interleaved(
-        runs, rounds=options.rounds, seconds=options.seconds, long=LONG_SECONDS
-    )
+    programs = timing.interleaved(runs, rounds=options.rounds, seconds=options.seconds)
     times = {method: made.step(method, programs.__getitem__) for method in made.turns}
     lines = []
     for method in made.turns:

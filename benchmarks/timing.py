@@ -82,40 +82,30 @@ def make_program(compiled: Any, seconds: float, run: Callable[[], Any]) -> Progr
 
 
 def interleaved(
-    programs: Mapping[Any, Callable[[], Any]],
-    *,
-    rounds: int,
-    seconds: float = float("inf"),
-    long: float = float("inf"),
+    programs: Mapping[Any, Callable[[], Any]], *, rounds: int, seconds: float = float("inf")
 ) -> dict[Any, np.ndarray]:
     """Times every program once per round, so that drift of the machine hits all alike.
 
     Args:
       programs: functions that block until their result is there.
-      rounds: at most so many.
-      seconds: no further round is begun after so many, once there are two.
-      long: of what takes fewer seconds the first run is not counted, but made again.
+      rounds: at most so many, after one that is not counted.
+      seconds: no further round is begun after so many from the beginning, once there are two.
 
     Returns:
       Milliseconds of each, (rounds,).
     """
     times: dict[Any, list[float]] = {name: [] for name in programs}
     begin = time.perf_counter()
+    for run in programs.values():
+        run()
     for number in range(rounds):
         if number >= 2 and time.perf_counter() - begin > seconds:
             break
         for name, run in programs.items():
-            took = _seconds(run)
-            if number == 0 and took < long:
-                took = _seconds(run)
-            times[name].append(1e3 * took)
+            start = time.perf_counter()
+            run()
+            times[name].append(1e3 * (time.perf_counter() - start))
     return {name: np.array(values) for name, values in times.items()}
-
-
-def _seconds(run: Callable[[], Any]) -> float:
-    start = time.perf_counter()
-    run()
-    return time.perf_counter() - start
 
 
 def spread(times: np.ndarray) -> dict[str, float]:
