@@ -90,6 +90,22 @@ def test_an_update_that_is_not_made_does_not_count():
     chex.assert_trees_all_equal(state.params, before)
 
 
+def test_one_that_may_be_left_out_of_a_chain_is_an_error():
+    alternating = optax.with_extra_args_support(UNO_S)
+
+    def update(updates, state, params=None, **extra_args):
+        new, after = alternating.update(updates, state[0], params, **extra_args)
+        kept = jax.tree.map(lambda a, b: jnp.where(state[1] > 0, a, b), after, state[0])
+        return new, (kept, state[1])
+
+    tx = optax.GradientTransformationExtraArgs(
+        lambda params: (alternating.init(params), jnp.zeros(())), update
+    )
+    step, state, *batches = problem(optax.chain(tx, optax.sgd(1e-2)))
+    with pytest.raises(ValueError, match="jit_turns: expected each update to go through every"):
+        uno.jit_turns(step)(uno.copy_state(state), *batches)
+
+
 def test_the_loops_take_it():
     step, state, *batches = problem(optax.chain(UNO_S, optax.sgd(1e-2)))
     steps = [[batch] * 4 for batch in batches]

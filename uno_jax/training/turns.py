@@ -128,10 +128,19 @@ def at_own_turn(step: Callable, turns: tuple[tuple[int, int], ...], places: Any)
         states = (own if turn == at.turn else None for turn in range(at.turns))
         return AlternateState(np.int32(at.turn), tuple(states))
 
+    def own(at, node):
+        if not isinstance(node.count, np.integer):
+            raise ValueError(
+                "jit_turns: expected each update to go through every `alternate` of a chain, got "
+                "a transformation that may leave one out; compile this step with jax.jit."
+            )
+        return node.states[at.turn]
+
     def run(state: TrainState, *batches):
         before = state.replace(opt_state=_map_places(whole, places, state.opt_state))
         after, metrics = at_turn(step, turns)(before, *batches)
-        return own_of(after, places), metrics
+        opt_state = _map_places(own, places, after.opt_state)
+        return after.replace(opt_state=opt_state), metrics
 
     return run
 
@@ -151,6 +160,10 @@ def jit_turns(step: Callable) -> Callable:
 
     Returns:
       A function like `step`.
+
+    Raises:
+      ValueError: in the function, if a transformation of another kind, with a tuple for a state,
+        keeps updates from one that alternates.
 
     Examples:
       >>> import jax, jax.numpy as jnp, optax
