@@ -117,7 +117,7 @@ def compile_parts(
             parts[size][key] = program
     turns: dict[str, Sequence[tuple[Any, ...]]] = {} if whole else {SHARED: ((SHARED,),)}
     for method, keys in own.items():
-        turns[method] = [(SHARED, key) if (None, key) in made else (key,) for key in keys]
+        turns[method] = tuple((SHARED, key) if (None, key) in made else (key,) for key in keys)
     return {size: Parts(programs, turns) for size, programs in parts.items()}
 
 
