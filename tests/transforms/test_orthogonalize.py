@@ -44,7 +44,7 @@ def assert_relative(got, expected, tolerance):
     assert error < tolerance, error
 
 
-@hypothesis.settings(max_examples=6, deadline=None)
+@hypothesis.settings(max_examples=8, deadline=None)
 @hypothesis.given(
     st.integers(0, 10_000),
     st.lists(st.integers(1, 6), min_size=2, max_size=4).map(tuple),
