@@ -1,6 +1,7 @@
 """Where the benchmarks put their numbers, and what they say of the machine."""
 
 import json
+import os
 from pathlib import Path
 
 import jax
@@ -10,7 +11,8 @@ from experiments import common
 
 def about(**more: float | str) -> dict:
     """Command, versions, hardware and what else is to be said of a run."""
-    return {**common.facts(), "devices": len(jax.devices()), **more}
+    flags = {"xla_flags": os.environ["XLA_FLAGS"]} if os.environ.get("XLA_FLAGS") else {}
+    return {**common.facts(), "devices": len(jax.devices()), **flags, **more}
 
 
 def save(folder: Path, name: str, lines: list[dict], *tables: list[dict[str, str]], facts: dict):

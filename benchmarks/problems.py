@@ -78,12 +78,19 @@ def published(size: str, **options: Any) -> Problem:
     return _denoiser(network, dit_models.latent_process(network), (32, 32, 4), stack=True)
 
 
+def dit_b(**changes: Any) -> Problem:
+    """DiT-B/2 on latents of 32x32x4, predicting a velocity; a scan over blocks kept apart."""
+    network = models.dit("B/2", learned_variance=False, scan=True, **changes)
+    return _denoiser(network, dit_models.process(network), (32, 32, 4))
+
+
 PROBLEMS = {
     "mnist_vae": mnist_vae,
     "celeba_vae": celeba_vae,
     "unet": unet,
     "dit_small": dit_small,
     "dit_s": dit_s,
+    "dit_b": dit_b,
 }
 
 

@@ -71,8 +71,9 @@ def measure(
                 line[f"of_{other}"] = float(np.median(times[method] / times[other]))
         line["compile_seconds"] = made.compile_seconds(method)
         flops = made.step(method, lambda key: made.programs[key].flops)
-        line["gflop"] = flops / 1e9
-        line["of_peak"] = flops / (line["median_ms"] / 1e3) / peak
+        counted = np.isfinite(flops)
+        line["gflop"] = flops / 1e9 if counted else None
+        line["of_peak"] = flops / (line["median_ms"] / 1e3) / peak if counted else None
         line["temporary_mib"] = made.temporary_bytes(method) / 2**20
         line["parameters"] = problem.parameters
         lines.append(line)
@@ -92,8 +93,8 @@ def table(lines: list[dict]) -> list[dict[str, str]]:
             "retain-descent steps": f"{line['of_retain-descent']:.2f}"
             if "of_retain-descent" in line
             else "",
-            "of peak": f"{line['of_peak']:.0%}",
-            "GFLOP": f"{line['gflop']:.3g}",
+            "of peak": "" if line["of_peak"] is None else f"{line['of_peak']:.0%}",
+            "GFLOP": "" if line["gflop"] is None else f"{line['gflop']:.3g}",
             "temporaries, MiB": f"{line['temporary_mib']:.0f}",
             "compiled in, s": f"{line['compile_seconds']:.1f}",
         }
@@ -121,7 +122,7 @@ def main(options: Options) -> list[dict]:
     """Prints the table and returns its lines."""
     names = problems.timed_methods()
     methods = names if options.methods == "all" else tuple(options.methods.split(","))
-    peak = timing.matmul_peak()
+    peak = timing.matmul_peak(dtype=options.dtype)
     lines: list[dict] = []
     for name in options.models.split(","):
         problem = problems.get_problem(name, dtype=options.dtype, remat=options.remat)
@@ -131,7 +132,7 @@ def main(options: Options) -> list[dict]:
             found = measure(made, problem, batch, options, peak)
             lines += [{"model": name, **line} for line in found]
             rows = table(lines)
-            best = max(peak, timing.matmul_peak())
+            best = max(peak, timing.matmul_peak(dtype=options.dtype))
             facts = output.about(matmul_peak_gflops=round(best / 1e9, 1))
             # After every batch size: what is cut short keeps what it has.
             if options.output:

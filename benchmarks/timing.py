@@ -17,7 +17,7 @@ class Program(NamedTuple):
       run: a function without arguments that returns when the result is there.
       compile_seconds: what lowering and compilation took, without any cache.
       flops: by XLA's count behind its passes: what two parts of a program have in common
-        counts once.
+        counts once. NaN on a GPU, whose count leaves out what other libraries do.
       temporary_bytes: the compiler's plan, beside arguments and results.
       resident_bytes: arguments and results.
       result_bytes: results alone.
@@ -71,10 +71,11 @@ def make_program(compiled: Any, seconds: float, run: Callable[[], Any]) -> Progr
       run: runs it, without arguments, until the result is there.
     """
     memory = compiled.memory_analysis()
+    cost = compiled.cost_analysis() if jax.default_backend() == "cpu" else None
     return Program(
         run=run,
         compile_seconds=seconds,
-        flops=(compiled.cost_analysis() or {}).get("flops", float("nan")),
+        flops=(cost or {}).get("flops", float("nan")),
         temporary_bytes=memory.temp_size_in_bytes,
         resident_bytes=memory.argument_size_in_bytes + memory.output_size_in_bytes,
         result_bytes=memory.output_size_in_bytes,
@@ -120,9 +121,10 @@ def spread(times: np.ndarray) -> dict[str, float]:
     }
 
 
-def matmul_peak(side: int = 2048, repeats: int = 5) -> float:
-    """The machine's best at a square float32 product, in FLOP/s."""
-    a = jnp.ones((side, side), jnp.float32)
+def matmul_peak(side: int | None = None, repeats: int = 5, dtype: str = "float32") -> float:
+    """The machine's best at a square product of that type, in FLOP/s; a GPU's sides are longer."""
+    side = side or (2048 if jax.default_backend() == "cpu" else 8192)
+    a = jax.random.normal(jax.random.key(0), (side, side), jnp.dtype(dtype))
     product = jax.jit(jnp.matmul)
     jax.block_until_ready(product(a, a))
     best = float("inf")

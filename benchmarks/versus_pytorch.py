@@ -7,11 +7,14 @@ Each twin gets our weights, and both must agree on the loss and its gradient bef
 is timed. Rounds alternate between the libraries and all methods, so that drift of the machine
 hits all alike; every step is blocked on; compilation is not counted. Ours makes the
 unlearning step with its metrics, PyTorch what the method needs: eager, and with its loss
-under `torch.compile`, which refuses second derivatives and so has no UNO.
+under `torch.compile`, which refuses second derivatives and so has no UNO. On a GPU both sides
+take products of float32 in TF32, but for that comparison; bfloat16 is PyTorch's autocast.
 """
 
+import contextlib
 import dataclasses
 from pathlib import Path
+from typing import Literal
 
 import jax
 import numpy as np
@@ -22,15 +25,15 @@ from experiments import common
 from uno_jax import foreign
 from uno_jax._extras import require
 
-MODELS = ("mnist_vae", "celeba_vae", "unet", "dit_small")
+MODELS = ("mnist_vae", "celeba_vae", "unet", "dit_small", "dit_b")
 
 
 @dataclasses.dataclass(frozen=True)
 class Options:
     """Time unlearning steps beside PyTorch's."""
 
-    models: str = ",".join(MODELS)
-    """Of mnist_vae, celeba_vae, unet and dit_small, with commas."""
+    models: str = ",".join(MODELS[:4])
+    """Of mnist_vae, celeba_vae, unet, dit_small and dit_b, with commas."""
     batch: int = 64
     """Examples of each kind."""
     rounds: int = 20
@@ -41,6 +44,8 @@ class Options:
     """Of retain-descent, surgery and uno, with commas."""
     compile: bool = True
     """Whether PyTorch's compiler is tried too; it needs a C++ compiler."""
+    dtype: Literal["float32", "bfloat16"] = "float32"
+    """Of the computation; not of the MNIST VAE."""
     output: Path | None = None
     """A folder for versus_pytorch.json and .md."""
 
@@ -61,7 +66,8 @@ def make_twin(name: str, problem: problems.Problem):
         twin = getattr(vaes, name)(problem.model)
     else:
         make = denoisers.unet if name == "unet" else denoisers.dit
-        twin = make(problem.model, problem.params)
+        shape = {"side": 32, "channels": 4} if name == "dit_b" else {}
+        twin = make(problem.model, problem.params, **shape)
     variables = {"params": problem.params, "batch_stats": problem.model_state}
     arrays = foreign.to_torch({k: v for k, v in variables.items() if v is not None}, twin.entries)
     missing, unexpected = twin.module.load_state_dict(
@@ -79,9 +85,10 @@ def check(problem: problems.Problem, twin, batch: dict) -> float:
       ValueError: if they are not those of one model.
     """
     key = jax.random.key(7)
-    ours, gradient = jax.jit(jax.value_and_grad(problem.value))(problem.params, batch, key)
-    value = twin.loss(twin.module, twin.tensors(batch), twin.our_draws(key, batch))
-    value.backward()
+    with full_float32():
+        ours, gradient = jax.jit(jax.value_and_grad(problem.value))(problem.params, batch, key)
+        value = twin.loss(twin.module, twin.tensors(batch), twin.our_draws(key, batch))
+        value.backward()
     apart = distance(gradient, twin)
     twin.module.zero_grad()
     if not (np.isclose(ours, value.item(), rtol=1e-4) and apart < 1e-3):
@@ -92,10 +99,28 @@ def check(problem: problems.Problem, twin, batch: dict) -> float:
     return apart
 
 
+@contextlib.contextmanager
+def full_float32():
+    """Products inside it lose no bits on a GPU; behind it both libraries may take TF32."""
+    import torch
+
+    def allow(fewer_bits):
+        if torch.cuda.is_available():
+            torch.backends.cudnn.allow_tf32 = fewer_bits
+            torch.backends.cuda.matmul.allow_tf32 = fewer_bits
+
+    allow(False)
+    try:
+        with jax.default_matmul_precision("highest"):
+            yield
+    finally:
+        allow(True)
+
+
 def distance(gradient, twin) -> float:
     """How far the gradients that a twin holds are from one of ours, relatively."""
     expected = foreign.to_torch({"params": gradient}, twin.entries)
-    pairs = [(expected[n], p.grad.numpy()) for n, p in twin.module.named_parameters()]
+    pairs = [(expected[n], p.grad.cpu().numpy()) for n, p in twin.module.named_parameters()]
     apart, size = sum(np.sum((a - b) ** 2) for a, b in pairs), sum(np.sum(a**2) for a, _ in pairs)
     return float(np.sqrt(apart / size))
 
@@ -108,6 +133,8 @@ def programs_of(problem, twin, options: Options) -> dict:
 
     batches = problem.batches(options.batch)
     tensors = [twin.tensors(batch) for batch in batches]
+    if options.dtype != "float32":
+        twin = twin._replace(loss=_in_bfloat16(twin.loss))
     compiled = None
     if options.compile:
         compiled = torch.compile(lambda batch, draws: twin.loss(twin.module, batch, draws))
@@ -123,11 +150,23 @@ def programs_of(problem, twin, options: Options) -> dict:
     return found
 
 
+def _in_bfloat16(loss):
+    import torch
+
+    def cast(module, batch, draws):
+        with torch.autocast(next(module.parameters()).device.type, torch.bfloat16):
+            return loss(module, batch, draws)
+
+    return cast
+
+
 def measure(name: str, options: Options) -> list[dict]:
     """Returns a line per method and library of one model."""
     problem = problems.get_problem(name)
     twin = make_twin(name, problem)
     apart = check(problem, twin, problem.batches(options.batch)[0])
+    if options.dtype != "float32":
+        problem = problems.get_problem(name, dtype=options.dtype)
     times = timing.interleaved(
         programs_of(problem, twin, options), rounds=options.rounds, seconds=options.seconds
     )

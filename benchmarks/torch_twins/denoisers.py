@@ -8,7 +8,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from benchmarks.torch_twins.steps import Twin
+from benchmarks.torch_twins.steps import DEVICE, Twin
 from uno_jax import models
 from uno_jax.foreign import torch_layouts
 
@@ -28,7 +28,7 @@ class Embedding(nn.Module):
 
     def condition(self, times, labels):
         half = self.waves // 2
-        frequencies = torch.exp(-math.log(10_000) * torch.arange(half) / half)
+        frequencies = torch.exp(-math.log(10_000) * torch.arange(half, device=times.device) / half)
         angles = times[:, None] * frequencies
         x = self.time["hidden"](torch.cat([torch.cos(angles), torch.sin(angles)], -1))
         return self.time["out"](functional.silu(x)) + self.label["table"](labels)
@@ -234,8 +234,9 @@ def loss(module, batch, draws):
 
 def draw(batch):
     """Times, noise, and which labels are dropped."""
-    count = len(batch[0])
-    return torch.rand(count), torch.randn_like(batch[0]), torch.rand(count) < LABEL_DROPOUT
+    images, _ = batch
+    times, chances = torch.rand(2, len(images), device=images.device)
+    return times, torch.randn_like(images), chances < LABEL_DROPOUT
 
 
 def our_draws(key, batch):
@@ -247,13 +248,13 @@ def our_draws(key, batch):
         jax.random.normal(noise_key, (count, *shape)),
         jax.random.bernoulli(drop_key, LABEL_DROPOUT, (count,)),
     )
-    return tuple(torch.from_numpy(np.array(x)) for x in draws)
+    return tuple(torch.from_numpy(np.array(x)).to(DEVICE) for x in draws)
 
 
 def tensors(batch):
     """Images, channels last as ours, and labels."""
     labels = torch.from_numpy(np.array(batch["label"]).astype(np.int64))
-    return torch.from_numpy(np.array(batch["image"])), labels
+    return torch.from_numpy(np.array(batch["image"])).to(DEVICE), labels.to(DEVICE)
 
 
 def entries(params) -> tuple[torch_layouts.Entry, ...]:
@@ -272,9 +273,10 @@ def entries(params) -> tuple[torch_layouts.Entry, ...]:
 
 def unet(model, params) -> Twin:
     """The twin of a U-Net of ours on images with one channel."""
-    return Twin(UNet(model, 1), loss, draw, entries(params), tensors, our_draws)
+    return Twin(UNet(model, 1).to(DEVICE), loss, draw, entries(params), tensors, our_draws)
 
 
-def dit(model, params, rows: int = 7) -> Twin:
-    """The twin of a DiT of ours on images with one channel."""
-    return Twin(DiT(model, rows, 1), loss, draw, entries(params), tensors, our_draws)
+def dit(model, params, side: int = 28, channels: int = 1) -> Twin:
+    """The twin of a DiT of ours, its blocks apart, on images of that side and channels."""
+    module = DiT(model, side // model.patch, channels).to(DEVICE)
+    return Twin(module, loss, draw, entries(params), tensors, our_draws)

@@ -6,6 +6,8 @@ from typing import Any, NamedTuple
 import torch
 
 METHODS = ("retain-descent", "surgery", "uno")
+DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+"""Where modules and batches are."""
 SECOND_ORDER = ("uno",)
 
 
@@ -37,7 +39,7 @@ def make_step(
     learning_rate: float = 1e-4,
     wrap: Callable[[Any], Any] = lambda loss: loss,
 ) -> Callable:
-    """Returns `step(retain, forget)`, which draws its noise as ours does.
+    """Returns `step(retain, forget)`, which draws its noise as ours does and ends when it has.
 
     Args:
       twin: module and loss.
@@ -76,5 +78,7 @@ def make_step(
         for parameter, gradient in zip(parameters, direction, strict=True):
             parameter.grad = gradient.detach()
         optimizer.step()
+        if DEVICE.type == "cuda":
+            torch.cuda.synchronize()
 
     return step

@@ -5,7 +5,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from benchmarks.torch_twins.steps import Twin
+from benchmarks.torch_twins.steps import DEVICE, Twin
 
 SLOPE = 0.01
 
@@ -102,17 +102,18 @@ def twin_of(module, latents: int, entries=()) -> Twin:
     def tensors(batch):
         images = np.array(batch["image"])
         images = np.ascontiguousarray(images.transpose(0, 3, 1, 2)) if images.ndim == 4 else images
-        return torch.from_numpy(images)
+        return torch.from_numpy(images).to(DEVICE)
 
     def our_draws(key, batch):
         import jax
 
-        return torch.from_numpy(np.array(jax.random.normal(key, (len(batch["image"]), latents))))
+        noise = jax.random.normal(key, (len(batch["image"]), latents))
+        return torch.from_numpy(np.array(noise)).to(DEVICE)
 
     return Twin(
-        module,
+        module.to(DEVICE),
         loss,
-        draw=lambda images: torch.randn(len(images), latents),
+        draw=lambda images: torch.randn(len(images), latents, device=images.device),
         entries=entries,
         tensors=tensors,
         our_draws=our_draws,

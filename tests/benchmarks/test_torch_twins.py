@@ -13,6 +13,7 @@ pytest.importorskip("torch", reason="needs torch, of the test extra")
 SMALL = {
     "mnist_vae": lambda: problems.mnist_vae(16),
     "celeba_vae": lambda: problems.celeba_vae((4, 8), 6),
+    "dit_b": lambda: problems.dit_b(depth=2, width=32, heads=2),
 }
 
 
