@@ -7,8 +7,10 @@ from typing import Any
 
 import numpy as np
 
+from uno_jax._version import __version__
+
 SCHEMA = 1
-PACKAGES = ("uno_jax", "jax", "optax", "orbax-checkpoint")
+PACKAGES = ("jax", "optax", "orbax-checkpoint")
 
 
 def fingerprint(arrays: Mapping[str, np.ndarray]) -> str:
@@ -48,7 +50,11 @@ def make_manifest(configuration: Mapping[str, Any], data: str) -> dict[str, Any]
         "schema": SCHEMA,
         "configuration": dict(configuration),
         "data": data,
-        "versions": {name: importlib.metadata.version(name) for name in PACKAGES},
+        # Its own not from the metadata: a checkout need not be installed.
+        "versions": {
+            "uno_jax": __version__,
+            **{name: importlib.metadata.version(name) for name in PACKAGES},
+        },
     }
 
 
