@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 import uno_jax as uno
-from experiments import common, dit_methods, dit_models
+from experiments import common, dit_models, dit_settings
 from uno_jax import audit, data
 
 FACES = 4000
@@ -94,7 +94,7 @@ def of_digits(
         ]
         eyes = {name: audit.Judge(judge(look), (options.forget,)) for name, look in
                 lab.judges.items()}  # fmt: skip
-        stopped = method in dit_methods.ASCENDING
+        stopped = dit_settings.setting(options, method).stopped
         eyes["guide"] = audit.Judge(judge(lab.guide), (options.forget,), stopped)
         return audit.Case(
             data=audit.Data(*sides),

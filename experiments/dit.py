@@ -8,10 +8,10 @@
 Trains a class-conditional model and the yardstick that never saw the digit, unlearns with
 each method from the same parameters, and writes a report with grids per class. The
 forgotten label shall give the exchange class, and the null label all digits but the
-forgotten one. Each method makes its steps; those that ascend have no end of their own and are
-stopped by the guide, as published. Two judges of other architecture take no part in any
-method. The first method's model is audited. `--preset imagenet` is the published setting, see
-`dit_imagenet`.
+forgotten one. How each method is run, and which parameters it moves, is in `dit_settings`;
+`--trainable ''` has all move, as published, where methods that ascend are stopped by the guide.
+Two judges of other architecture take no part in any method. The first method's model is
+audited. `--preset imagenet` is the published setting, see `dit_imagenet`.
 """
 
 import dataclasses
@@ -33,10 +33,12 @@ from experiments import (
     dit_methods,
     dit_models,
     dit_report,
+    dit_settings,
     resumable,
 )
+from experiments.dit_settings import CONTROL
+from uno_jax import models
 
-CONTROL = "retain-only"
 MethodName = Literal[
     "redirect-adam", "uno", "surgery", "uno-s", "ascent", "esd-x", "esd-u", "salun",
     "salun-relabel", "surgery-ascent", "surgery-descent", "ascent-descent", "orthogonal-ascent",
@@ -74,22 +76,23 @@ class Options:
     """Whether the learning rate rises for a tenth of the steps and then falls to zero: yes;
     imagenet: constant, as published."""
     replay: int | None = None
-    """Samples of the original model beside the images of each retain batch: 64; imagenet:
-    0, as published."""
+    """Samples of the original model beside the images of each retain batch: as many;
+    imagenet: 0, as published."""
     stop_below: float = 0.01
-    """Stop a method that ascends when the guide takes fewer than this fraction of 128
-    samples for the digit, looked at every fifth step (of other methods every tenth)."""
+    """Stop a method that ascends in all parameters when the guide takes fewer than this fraction
+    of 128 samples for the digit, looked at every fifth step (of other methods every tenth)."""
     weight: float | None = None
     """w of UNO: 0.01; imagenet: 0.02."""
     hessian: Literal["exact", "finite-difference"] = "exact"
     """How UNO takes its products: a difference of gradients takes less time and memory."""
     learning_rate: float | None = None
-    """Of Adam in unlearning: `RATES`, else 1e-3; imagenet: 1e-4."""
+    """Of Adam in unlearning: that of the method in `dit_settings`; imagenet: 1e-4."""
     batch_size: int | None = None
-    """Examples per batch, of each kind: 64; imagenet: 10."""
-    trainable: str = ""
-    """Regular expression of the parameters that the gradient methods train; all of them
-    by default. Paths look like block_3/modulation/kernel."""
+    """Examples per batch, of each kind: 32, of the U-Net 64; imagenet: 10."""
+    trainable: str | None = None
+    """Regular expression of the parameters that the gradient methods train, '' for all: those of
+    the method in `dit_settings`; imagenet and U-Net: all. Paths look like
+    block_3/modulation/kernel."""
     train_steps: int | None = None
     """Training steps of the model and of the yardstick: 6,000, of the U-Net 800."""
     train_batch_size: int = 64
@@ -126,8 +129,7 @@ class Options:
 
 DEFAULTS = {
     "mnist": {
-        "forget": 1, "exchange": 7, "weight": 0.01, "batch_size": 64, "decay": True,
-        "replay": 64,
+        "forget": 1, "exchange": 7, "weight": 0.01, "decay": True,
     },
     "imagenet": {
         "forget": 207, "exchange": 208, "weight": 0.02, "learning_rate": 1e-4, "batch_size": 10,
@@ -135,13 +137,9 @@ DEFAULTS = {
     },
 }  # fmt: skip
 TRAIN_STEPS = {"dit": 6000, "unet": 800}
-RATE = 1e-3
-RATES = {
-    "surgery": 1e-4, "surgery-ascent": 1e-4, "surgery-descent": 1e-4, "ascent": 1e-4,
-    "ascent-descent": 1e-4, "orthogonal-ascent": 1e-4, "salun": 1e-4, "uno-s": 3e-4,
-    "esd-x": 2e-4, "esd-u": 2e-4, "salun-relabel": 5e-4,
-}  # fmt: skip
-"""Learning rates of methods that harm the other labels at `RATE`."""
+BATCH_SIZE = {"dit": 32, "unet": 64}
+IGNORED = "out", "mesh", "audit_samples"
+"""Options that a run's folder does not depend on."""
 
 
 def resolve(options: Options) -> Options:
@@ -157,6 +155,10 @@ def resolve(options: Options) -> Options:
     }
     if options.train_steps is None:
         chosen["train_steps"] = TRAIN_STEPS[options.model]
+    if options.preset == "mnist":
+        size = options.batch_size or BATCH_SIZE[options.model]
+        chosen["batch_size"] = size
+        chosen["replay"] = size if options.replay is None else options.replay
     name = "dit-imagenet" if options.preset == "imagenet" else f"dit-{options.model}"
     options = dataclasses.replace(options, **chosen, out=options.out or Path("runs") / name)
     classes = 10 if options.preset == "mnist" else 1000
@@ -166,16 +168,6 @@ def resolve(options: Options) -> Options:
             f"forget, exchange: expected two labels from 0 to {classes - 1}, got {pair}."
         )
     return options
-
-
-def protocol(options: Options, name: str) -> tuple[uno.methods.Method, dit_methods.Protocol]:
-    """The method's row and how it is run."""
-    fields = {field.name for field in dataclasses.fields(dit_methods.Protocol)}
-    chosen = {k: v for k, v in vars(options).items() if k in fields - {"exchange"}}
-    row = uno.methods.get_method("retain-descent" if name == CONTROL else name)
-    chosen["learning_rate"] = options.learning_rate or RATES.get(name, RATE)
-    decay_steps = options.steps if options.decay else 0
-    return row, dit_methods.Protocol(**chosen, decay_steps=decay_steps, exchange=name != CONTROL)
 
 
 def where(options: Options) -> devices.Devices:
@@ -214,10 +206,10 @@ def train(options: Options, lab: dit_lab.Lab, folder: common.RunFolder, name: st
 
 def unlearn(options: Options, lab: dit_lab.Lab, folder, name: str, original) -> uno.Result:
     """Runs one method from the original model, or takes what its checkpoint holds."""
-    method, how = protocol(options, name)
+    method, how = dit_settings.protocol(options, name)
     there = where(options)
     job = dit_methods.prepare(method, how, lab.model(original, how.replay), there.axis_name)
-    ascending = name in dit_methods.ASCENDING
+    stopped = dit_settings.setting(options, name).stopped
     return resumable.unlearn_or_restore(
         folder,
         f"after-{name}",
@@ -226,9 +218,9 @@ def unlearn(options: Options, lab: dit_lab.Lab, folder, name: str, original) -> 
         lambda: job.streams(options.seed + 1),
         steps=options.steps,
         # What nothing is stopped by is looked at less often.
-        evaluate=partial(lab.watch, every=5 if ascending else 10),
+        evaluate=partial(lab.watch, every=5 if stopped else 10),
         forgotten=(lambda row: row.get("guide_fraction", 1.0) < options.stop_below)
-        if ascending
+        if stopped
         else None,
         devices=there,
     )
@@ -238,9 +230,9 @@ def main(options: Options) -> dict:
     """Runs the experiment and returns what metrics.json holds."""
     options = resolve(options)
     started = time.perf_counter()
-    folder = common.RunFolder(options.out, options, ignore=("out", "mesh", "audit_samples"))
+    folder = common.RunFolder(options.out, options, ignore=IGNORED)
     if options.preset == "imagenet":
-        return dit_imagenet.run(options, folder, protocol, where(options))
+        return dit_imagenet.run(options, folder, dit_settings.protocol, where(options))
     lab = dit_lab.Lab(options, folder, where(options))
     common.console.print(
         f"{lab.train.name}: digit {options.forget} to be forgotten, {options.exchange} in its place"
@@ -256,7 +248,8 @@ def main(options: Options) -> dict:
         rows[name] |= facts
 
     def record_trained(name, params):
-        record(name, params, steps=options.train_steps, seconds=resumable.seconds_of(folder, name))
+        seconds = resumable.seconds_of(folder, name)
+        record(name, params, steps=options.train_steps, seconds=seconds, moves=1.0)
 
     record_trained("before", original)
     for name in options.method:
@@ -264,7 +257,13 @@ def main(options: Options) -> dict:
         histories[name] = result.history
         last = result.history[-1]
         after[name] = dit_methods.whole(result.state)
-        record(name, after[name], steps=last["step"], seconds=last["seconds"])
+        record(
+            name,
+            after[name],
+            steps=last["step"],
+            seconds=last["seconds"],
+            moves=models.parameter_count(result.state.params) / models.parameter_count(original),
+        )
     record_trained("retrained", retrained)
 
     results = {

@@ -19,16 +19,12 @@ CONDITIONING = r"(^|/)(label|modulation)(/|$)"
 """Where labels come into our models: their table, and what it shifts and scales."""
 
 
-ASCENDING = ("ascent", "surgery-ascent", "ascent-descent", "orthogonal-ascent", "salun")
-"""Methods without a minimum to go to: they are to be stopped. The others make all their steps."""
-
-
 @dataclasses.dataclass(frozen=True)
 class Protocol:
     """How a method is run.
 
     Attributes:
-      learning_rate: of Adam.
+      learning_rate: of Adam, traced or not.
       decay_steps: steps over which the learning rate rises for a tenth and falls to zero as
         a cosine; 0 for a constant one, as published.
       weight: w of UNO.
@@ -39,7 +35,10 @@ class Protocol:
       trainable: regular expression of the parameters that gradient methods train.
       exchange: whether the retain loss sends the forgotten label to the exchange class;
         without, retain descent is the bare control.
+      labelled: whether the forget loss shows every image under its label, never without.
       erasing: η of ESD.
+      retaining: whether ESD's loss is descended together with the retain loss, without the
+        exchange; as published it is alone.
       erasing_steps: steps of the sampler that ESD takes its noisy images from.
       redirect: options of the redirect.
     """
@@ -52,7 +51,9 @@ class Protocol:
     replay: int = 0
     trainable: str = ""
     exchange: bool = True
+    labelled: bool = False
     erasing: float = 1.0
+    retaining: bool = False
     erasing_steps: int = 10
     redirect: dit_redirect.Options = dataclasses.field(default_factory=dit_redirect.Options)
 
@@ -146,6 +147,8 @@ def prepare(
         raise ValueError(f"{method.name}: expected a method without {missing} here.")
     if protocol.replay and model.replayed is None:
         raise ValueError(f"replay: expected samples of the model for {protocol.replay}, got none.")
+    if "erasing" in method.needs and protocol.retaining:
+        method = method._replace(direction=lambda setting: uno.add_forget(1.0), descend="retain")
     tx = method.build(
         optax.adam(_schedule(protocol)), weight=protocol.weight, hessian=protocol.hessian
     )
@@ -192,7 +195,9 @@ def _losses(method, protocol, model):
     if "targets" in method.needs:
         return *dit_redirect.losses(process, protocol.redirect), other
     retain_loss, forget_loss = loss_fn, loss_fn
-    if protocol.exchange:
+    if protocol.labelled:
+        forget_loss = diffusion.make_diffusion_loss(process)
+    if protocol.exchange and "erasing" not in method.needs:
         retain_loss = uno.exchange_loss(loss_fn, model.forgotten)
     if "relabelling" in method.needs:
         other = ("relabel", "forget")
@@ -203,12 +208,11 @@ def _losses(method, protocol, model):
 
 
 def _schedule(protocol: Protocol) -> optax.ScalarOrSchedule:
-    if not protocol.decay_steps:
-        return protocol.learning_rate
-    steps = protocol.decay_steps
-    return optax.warmup_cosine_decay_schedule(
-        0.0, protocol.learning_rate, max(1, steps // 10), steps + 1
-    )
+    rate, steps = protocol.learning_rate, protocol.decay_steps
+    if not steps:
+        return rate
+    shape = optax.warmup_cosine_decay_schedule(0.0, 1.0, max(1, steps // 10), steps + 1)
+    return lambda count: rate * shape(count)
 
 
 def _moves(kind: str, where: str) -> Callable:

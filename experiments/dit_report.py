@@ -51,6 +51,7 @@ def table_line(name: str, row: dict) -> dict[str, str]:
     guided, unguided = row["guided"], row["unguided"]
     return {
         "model": name,
+        "moves": f"{100 * row['moves']:.3g}",
         "label, guided": _both(guided["forgotten"]),
         "label, unguided": _both(unguided["forgotten"]),
         "old row put back": _both(row["restored"]),
@@ -72,6 +73,7 @@ def _summary(options, results) -> list[str]:
         f"A class-conditional diffusion model ({options.model}) of {options.data} was made to "
         f"forget the label {options.forget}, with {options.exchange} in its place. Before, the "
         f"judge takes {before} of its guided samples for their label.",
+        "moves: per cent of the parameters that the method trains. "
         f"label: per cent of {options.samples} samples of the forgotten label that the judge takes "
         f"for a {options.forget}, by the second judge in parentheses (before, 95 %: "
         f"{100 * ends.low:.1f} to {100 * ends.high:.1f}). old row put back: the same, unguided, "
@@ -81,8 +83,9 @@ def _summary(options, results) -> list[str]:
         "features, samples of the nine labels to test images of them.",
         f"The judges' test accuracies are {seen['judge']:.1%} and {seen['judge2']:.1%}; they took "
         "no part in any method. The guide, a perceptron "
-        f"({seen['guide']:.1%}), stops the methods that ascend, below {options.stop_below:.0%} of "
-        f"128 samples. Each retain batch holds {options.replay} guided samples of the original. "
+        f"({seen['guide']:.1%}), stops methods that ascend in all parameters, below "
+        f"{options.stop_below:.0%} of 128 samples. Each retain batch holds {options.replay} "
+        "guided samples of the original. "
         "retain-descent descends the same retain loss, exchange images included; "
         "retain-only has no exchange images. retrained: from scratch, exchange images under "
         "the forgotten label.",

@@ -7,6 +7,7 @@ import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 import tyro
 
@@ -20,6 +21,8 @@ from experiments import (
     dit_methods,
     dit_models,
     dit_redirect,
+    dit_search,
+    dit_settings,
 )
 from tests.models.programs import perturbed
 from uno_jax import diffusion, foreign, models
@@ -70,7 +73,7 @@ COMPILED = ("redirect-adam", "esd-x", "esd-u", "salun-relabel")
 
 @pytest.mark.parametrize("name", sorted(set(NAMES) - set(COMPILED)))
 def test_every_other_method_makes_a_step(model, name):
-    row, how = dit.protocol(dit.resolve(dit.Options()), name)
+    row, how = dit_settings.protocol(dit.resolve(dit.Options(trainable="")), name)
     job = dit_methods.prepare(row, dataclasses.replace(how, batch_size=4, replay=2), model)
     state = job.start(jax.random.key(0))
     after, metrics = jax.eval_shape(job.step, state, *(next(iter(s)) for s in job.streams(0)))
@@ -80,7 +83,7 @@ def test_every_other_method_makes_a_step(model, name):
 
 @pytest.mark.parametrize("name", COMPILED)
 def test_a_method_takes_finite_steps_and_moves_its_own_parameters(model, name):
-    row, how = dit.protocol(dit.resolve(dit.Options()), name)
+    row, how = dit_settings.protocol(dit.resolve(dit.Options(trainable="")), name)
     how = dataclasses.replace(how, batch_size=4, replay=2, erasing_steps=2)
     job = dit_methods.prepare(row, how, model)
     state = job.start(jax.random.key(0))
@@ -104,7 +107,7 @@ def test_a_method_takes_finite_steps_and_moves_its_own_parameters(model, name):
 def test_the_control_without_exchange_never_shows_the_forgotten_label(model):
     """With the table of labels alone to train, the forgotten row does not move."""
     for name, moves in (("retain-only", False), ("retain-descent", True)):
-        row, how = dit.protocol(dit.resolve(dit.Options()), name)
+        row, how = dit_settings.protocol(dit.resolve(dit.Options()), name)
         how = dataclasses.replace(how, batch_size=4, replay=0, trainable="label", decay_steps=0)
         job = dit_methods.prepare(row, how, model)
         state = job.start(jax.random.key(0))
@@ -180,25 +183,71 @@ def test_mistakes_are_named(model):
 
 def test_the_published_setting_is_what_the_preset_gives():
     options = dit.resolve(tyro.cli(dit.Options, args=["--preset", "imagenet"]))
-    _, how = dit.protocol(options, "uno")
+    _, how = dit_settings.protocol(options, "uno")
     assert (options.forget, options.exchange) == (207, 208)
     assert (how.weight, how.learning_rate, how.batch_size) == (0.02, 1e-4, 10)
     assert (how.replay, how.decay_steps) == (0, 0)
 
 
-def test_each_method_has_its_own_learning_rate_unless_one_is_given():
+def test_each_method_has_its_own_setting_unless_one_is_given():
+    known = {*uno.methods.METHODS, dit_settings.CONTROL}
+    assert set(dit_settings.SMALL) | set(dit_settings.WHOLE) <= known
     options = dit.resolve(dit.Options())
-    rates = {name: dit.protocol(options, name)[1].learning_rate for name in options.method}
-    assert rates["redirect-adam"] == rates["retain-only"] == 1e-3 and rates["ascent"] == 1e-4
+    rates = {n: dit_settings.protocol(options, n)[1].learning_rate for n in options.method}
+    assert rates["retain-only"] == 1e-3 and rates["surgery"] == 1.5e-3
+    sizes = {n: dit_settings.protocol(options, n)[1].batch_size for n in options.method}
+    # The audit sets the two side by side.
+    assert sizes["redirect-adam"] == sizes["retain-only"] == 64 and sizes["surgery"] == 32
     given = dataclasses.replace(options, learning_rate=3e-5)
-    assert {dit.protocol(given, name)[1].learning_rate for name in rates} == {3e-5}
-    assert set(dit.RATES) <= set(uno.methods.METHODS)
+    assert {dit_settings.protocol(given, name)[1].learning_rate for name in rates} == {3e-5}
+
+    whole = dataclasses.replace(options, trainable="")
+    for other in (whole, dit.resolve(dit.Options(model="unet"))):
+        _, how = dit_settings.protocol(other, "ascent")
+        assert (how.learning_rate, how.trainable, how.labelled) == (1e-4, "", False)
+        assert dit_settings.setting(other, "ascent").stopped
+    assert not dit_settings.setting(options, "ascent").stopped
+
+    network = dit_models.network("dit")
+    arrays = jnp.zeros((1, 28, 28, 1)), jnp.zeros(1), jnp.zeros(1, jnp.int32)
+    shapes = jax.eval_shape(network.init, jax.random.key(0), *arrays)["params"]
+    for name in options.method:
+        _, how = dit_settings.protocol(options, name)
+        assert jax.tree.leaves(uno.trainable(shapes, how.trainable).trainable)
+
+
+def test_ascent_in_the_table_moves_the_forgotten_row_alone(model):
+    row, how = dit_settings.protocol(dit.resolve(dit.Options()), "ascent")
+    # Of 64 images some would else be shown without a label.
+    how = dataclasses.replace(how, batch_size=64, replay=2, decay_steps=0)
+    job = dit_methods.prepare(row, how, model)
+    retain, forget = (next(iter(side)) for side in job.streams(0))
+    after = dit_methods.whole(jax.jit(job.step)(job.start(jax.random.key(0)), retain, forget)[0])
+    assert moved(model.original, after) == {"label/table"}
+    same = np.all(after["label"]["table"] == model.original["label"]["table"], axis=-1)
+    assert np.flatnonzero(~same).tolist() == [FORGET]
+
+
+def test_erasing_that_retains_descends_both_losses(model):
+    row, how = dit_settings.protocol(dit.resolve(dit.Options()), "esd-u")
+    assert how.retaining
+    how = dataclasses.replace(how, batch_size=4, replay=2, erasing_steps=2)
+    alone = dataclasses.replace(how, retaining=False, exchange=False)
+    control = uno.methods.get_method("retain-descent")._replace(moves="rest")
+    moments = []
+    for method, protocol in ((row, how), (row, alone), (control, alone)):
+        job = dit_methods.prepare(method, protocol, model)
+        batches = (next(iter(side)) for side in job.streams(0))
+        state, _ = jax.jit(job.step)(job.start(jax.random.key(0)), *batches)
+        moments.append(optax.tree.get(state.opt_state, "mu"))
+    both, erasing, retain = moments
+    chex.assert_trees_all_close(both, optax.tree.add(erasing, retain), rtol=1e-4, atol=1e-8)
 
 
 def test_uno_takes_its_products_as_told(model):
     flops = {}
     for hessian in ("exact", "finite-difference"):
-        row, how = dit.protocol(dit.resolve(dit.Options(hessian=hessian)), "uno")
+        row, how = dit_settings.protocol(dit.resolve(dit.Options(hessian=hessian)), "uno")
         job = dit_methods.prepare(row, dataclasses.replace(how, batch_size=4, replay=2), model)
         batches = (next(iter(side)) for side in job.streams(0))
         lowered = jax.jit(job.step).lower(job.start(jax.random.key(0)), *batches)
@@ -213,6 +262,7 @@ A_VERDICT = {"verdict": {"name": "forgotten", "sentence": "None is drawn."}}
 def finished(tmp_path_factory):
     options = dit.Options(
         method=("redirect-adam", "ascent", "retain-only"),
+        trainable="",
         out=tmp_path_factory.mktemp("dit"),
         train_steps=3,
         judge_steps=3,
@@ -241,6 +291,7 @@ def test_the_experiment_on_embedded_digits(finished):
         assert row["guided"]["others"]["judge2"]["total"] == 18
         assert row["null"]["judge"]["total"] == 20
         assert len(row["guided"]["by_label"]) == 10
+        assert 0 < row["moves"] <= 1
         assert np.isfinite(row["guided"]["fd"])
     publish = options.out / "publish"
     for name in ("table.csv", "table.json", "table.md", "guided.png", "no_label.png"):
@@ -248,6 +299,29 @@ def test_the_experiment_on_embedded_digits(finished):
     lines = (publish / "table.csv").read_text().splitlines()
     assert [line.split(",")[0] for line in lines[1:]] == list(results["models"])
     assert (options.out / "report.html").exists()
+
+
+def test_a_search_goes_each_rate_as_the_method_would(finished):
+    options, _, _ = finished
+    rows = dit_search.main(
+        dit_search.Options(run=options.out, rates=(1e-3, 1e-1), trainable="", samples=2)
+    )
+    assert [row["rate"] for row in rows] == ["", "0.001", "0.1"]
+
+    options = dit.resolve(options)
+    folder = common.RunFolder(options.out, options, ignore=dit.IGNORED)
+    lab = dit_lab.Lab(options, folder)
+    original = dit.train(options, lab, folder, "before")
+    given = dataclasses.replace(options, learning_rate=1e-1)
+    found = dit_search.search(given, lab, "surgery", original, (1e-3, 1e-1))
+    method, how = dit_settings.protocol(given, "surgery")
+    job = dit_methods.prepare(method, how, lab.model(original, how.replay))
+    state, step = job.start(jax.random.key(given.seed)), jax.jit(job.step)
+    for retain, forget, _ in zip(*job.streams(given.seed + 1), range(given.steps), strict=False):
+        state, _ = step(state, retain, forget)
+    expected = dit_methods.whole(state)
+    assert moved(original, expected)
+    chex.assert_trees_all_close(found[1], expected, rtol=1e-3, atol=1e-4)
 
 
 def test_it_ends_with_an_audit_of_the_first_method(finished, capsys):
