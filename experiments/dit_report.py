@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 
-from experiments import common
+from experiments import common, dit_settings
 from uno_jax import metrics, report
 
 SHOWN = 6
@@ -84,12 +84,28 @@ def _summary(options, results) -> list[str]:
         f"The judges' test accuracies are {seen['judge']:.1%} and {seen['judge2']:.1%}; they took "
         "no part in any method. The guide, a perceptron "
         f"({seen['guide']:.1%}), stops methods that ascend in all parameters, below "
-        f"{options.stop_below:.0%} of 128 samples. Each retain batch holds {options.replay} "
-        "guided samples of the original. "
+        f"{options.stop_below:.0%} of 128 samples. Beside the images a retain batch holds "
+        f"guided samples of the original: {_replayed(options)}.{_retaining(options)} "
         "retain-descent descends the same retain loss, exchange images included; "
         "retain-only has no exchange images. retrained: from scratch, exchange images under "
         "the forgotten label.",
     ]
+
+
+def _replayed(options) -> str:
+    """How many samples of the original each method's retain batches hold."""
+    counts: dict[int, list[str]] = {}
+    for name in options.method:
+        counts.setdefault(dit_settings.protocol(options, name)[1].replay, []).append(name)
+    return "; ".join(f"{count} with {', '.join(names)}" for count, names in counts.items())
+
+
+def _retaining(options) -> str:
+    """Says which methods have a retain loss that they are published without."""
+    names = [name for name in options.method if dit_settings.setting(options, name).retaining]
+    if not names:
+        return ""
+    return f" {', '.join(names)}: beside the retain loss without exchange; as published, alone."
 
 
 def _figures(options, folder, results, pictures, histories) -> dict[str, Path]:

@@ -63,11 +63,13 @@ def search(
 def look(options: Options, lab: dit_lab.Lab, forget: int, params: Any) -> dict[str, str]:
     """What the guide takes guided samples for."""
     labels = np.repeat(np.arange(10, dtype=np.int32), options.samples)
-    predicted = metrics.predict(lab.guide, lab.samples(params, labels, "guided", seed=5))
-    of_label, right = labels == forget, predicted == labels
+    images = lab.samples(params, labels, "guided", seed=5)
+    kept = labels != forget
+    left = metrics.forgotten_fraction(lab.guide, images[~kept], forget)
+    right = metrics.accuracy(lab.guide, images[kept], labels[kept])
     return {
-        "label %": f"{100 * np.mean(predicted[of_label] == forget):.1f}",
-        "other nine %": f"{100 * np.mean(right[~of_label]):.1f}",
+        "label %": f"{100 * left.value:.1f}",
+        "other nine %": f"{100 * right.value:.1f}",
     }
 
 
@@ -80,12 +82,11 @@ def main(options: Options) -> list[dict[str, str]]:
     lab = dit_lab.Lab(of_run, folder)
     original = dit.train(of_run, lab, folder, "before")
     tried = dataclasses.replace(of_run, trainable=options.trainable)
-    before = {"method": "before", "rate": ""}
-    rows = [{**before, **look(options, lab, of_run.forget, original)}]
+    found = look(options, lab, of_run.forget, original)
+    rows = [{"method": "before", "rate": "", **found}]
     for name in options.method:
-        for rate, params in zip(
-            options.rates, search(tried, lab, name, original, options.rates), strict=True
-        ):
+        ended = search(tried, lab, name, original, options.rates)
+        for rate, params in zip(options.rates, ended, strict=True):
             found = look(options, lab, of_run.forget, params)
             rows.append({"method": name, "rate": f"{rate:g}", **found})
     common.print_table(rows)

@@ -75,19 +75,16 @@ def protocol(options, name: str) -> tuple[uno.methods.Method, dit_methods.Protoc
     """The method's row and how it is run."""
     of = setting(options, name)
     fields = {field.name for field in dataclasses.fields(dit_methods.Protocol)}
-    chosen = {k: v for k, v in vars(options).items() if k in fields - {"exchange"}}
-    return uno.methods.get_method("retain-descent" if name == CONTROL else name), (
-        dit_methods.Protocol(
-            **{
-                **chosen,
-                "learning_rate": options.learning_rate or of.rate,
-                "trainable": of.trainable if options.trainable is None else options.trainable,
-                "batch_size": of.batches * options.batch_size,
-                "replay": of.replays * options.replay,
-            },
-            decay_steps=options.steps if options.decay else 0,
-            exchange=name != CONTROL,
-            retaining=of.retaining,
-            labelled=of.labelled,
-        )
-    )
+    chosen = {key: value for key, value in vars(options).items() if key in fields}
+    chosen |= {
+        "learning_rate": options.learning_rate or of.rate,
+        "trainable": of.trainable if options.trainable is None else options.trainable,
+        "batch_size": of.batches * options.batch_size,
+        "replay": of.replays * options.replay,
+        "decay_steps": options.steps if options.decay else 0,
+        "exchange": name != CONTROL,
+        "retaining": of.retaining,
+        "labelled": of.labelled,
+    }
+    row = uno.methods.get_method("retain-descent" if name == CONTROL else name)
+    return row, dit_methods.Protocol(**chosen)
