@@ -11,6 +11,7 @@ class Setting(NamedTuple):
 
     Attributes:
       weight: w of UNO, in units of the loss.
+      max_ratio: bound of UNO's penalty, see `uno.orthogonalize`; None, as published, for none.
       second_moment: mean square of retain gradients, a tree like the parameters; needed
         by the rows whose `needs` say so, see `uno.second_moment`.
       pull: λ of Selective Amnesia.
@@ -21,6 +22,7 @@ class Setting(NamedTuple):
     second_moment: Any = None
     pull: float = 1.0
     hessian: str = "exact"
+    max_ratio: float | None = None
 
 
 class Method(NamedTuple):
@@ -64,6 +66,7 @@ class Method(NamedTuple):
         second_moment: Any = None,
         pull: float = 1.0,
         hessian: str = "exact",
+        max_ratio: float | None = None,
         added: tuple[optax.GradientTransformation, ...] = (),
     ) -> optax.GradientTransformationExtraArgs:
         """Builds the whole transformation.
@@ -75,6 +78,9 @@ class Method(NamedTuple):
           second_moment: tree like the parameters, if the row needs one.
           pull: λ of Selective Amnesia.
           hessian: how UNO takes its products, `"exact"` or `"finite-difference"`.
+          max_ratio: bound of UNO's penalty in lengths of the retain gradient; `None` is the
+            published form, which these rows follow. It destroys a model whose loss is a mean:
+            give 1.0 there, the default of `uno.orthogonalize`.
           added: transformations between the direction and the optimizer, such as the
             "hat", `uno.add_loss(uno.hat_loss(...), 1e3)`.
 
@@ -87,7 +93,7 @@ class Method(NamedTuple):
         """
         if "second_moment" in self.needs and second_moment is None:
             raise ValueError(f"{self.name}: expected second_moment, got None.")
-        direction = self.direction(Setting(weight, second_moment, pull, hessian))
+        direction = self.direction(Setting(weight, second_moment, pull, hessian, max_ratio))
         if self.matches:
             if added:
                 raise ValueError(f"{self.name}: expected nothing added, its length is searched.")

@@ -6,7 +6,7 @@ new method is one transformation, one row here and one test.
 
 import optax
 
-from uno_jax.methods.row import Method
+from uno_jax.methods.row import Method, Setting
 from uno_jax.transforms.alternation import alternate
 from uno_jax.transforms.ascent import add_forget, ascend, ascend_orthogonally
 from uno_jax.transforms.gauss_newton import scale_by_gauss_newton
@@ -20,6 +20,11 @@ CG_ITERATIONS = 60
 UNO = "arXiv 2506.04712"
 # From large to small: the diagonal metric's step has a root mean square of 1e-3.
 DIAGONAL_FACTORS = (4.0, 2.8, 2.0, 1.4, 1.0, 0.7, 0.5, 0.35, 0.25, 0.12, 0.06, 0.03)
+
+
+def _uno(setting: Setting) -> optax.GradientTransformationExtraArgs:
+    return orthogonalize(setting.weight, max_ratio=setting.max_ratio, hessian=setting.hessian)
+
 
 METHODS: dict[str, Method] = {
     row.name: row
@@ -65,18 +70,16 @@ METHODS: dict[str, Method] = {
         ),
         Method(
             "uno",
-            lambda setting: orthogonalize(setting.weight, hessian=setting.hessian),
+            _uno,
             "retain",
-            "descend g_r + w ∇cos²(g_r, g_f)",
+            "descend g_r + w ∇cos²(g_r, g_f), as published: no bound",
             2,
             2,
             UNO,
         ),
         Method(
             "uno-s",
-            lambda setting: alternate(
-                orthogonalize(setting.weight, hessian=setting.hessian), surgery()
-            ),
+            lambda setting: alternate(_uno(setting), surgery()),
             "retain",
             "UNO on odd steps, surgery on even ones",
             2,

@@ -9,6 +9,7 @@ import optax
 from uno_jax import trees
 from uno_jax.training.passes import make_pass
 from uno_jax.training.state import TrainState
+from uno_jax.transforms.orthogonalize import OrthogonalizeState
 
 DESCEND = ("retain", "forget")
 MODEL_STATE_FROM = ("both", "retain", "forget", "none")
@@ -43,6 +44,21 @@ def step_metrics(retain_loss, retain_grads, forget_loss, forget_grads) -> dict[s
         "retain_norm": retain_norm,
         "forget_norm": forget_norm,
     }
+
+
+def _penalty_metrics(opt_state: Any) -> dict[str, jax.Array]:
+    """What the first `uno.orthogonalize` of a transformation says of its penalty, if there is one.
+
+    Where it takes turns with others, the figures are those of its newest turn.
+    """
+
+    def is_uno(node):
+        return isinstance(node, OrthogonalizeState)
+
+    for node in jax.tree.leaves(opt_state, is_leaf=is_uno):
+        if is_uno(node):
+            return {"penalty_norm": node.penalty_norm, "penalty_ratio": node.penalty_ratio}
+    return {}
 
 
 def make_passes(
@@ -177,7 +193,7 @@ def make_finish(tx: optax.GradientTransformation, descend: str) -> Callable:
             model_state=found.model_state,
             key=_keys(state)[2],
         )
-        metrics = step_metrics(*found[:4])
+        metrics = step_metrics(*found[:4]) | _penalty_metrics(opt_state)
         state = state.replace(
             step=state.step + 1,
             params=optax.apply_updates(state.params, updates),

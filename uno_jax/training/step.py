@@ -100,8 +100,9 @@ def make_unlearning_step(
       descend: `"retain"` or `"forget"`, the gradient that enters `tx` as updates.
       model_state_from: which pass updates the model state, for example the
         running statistics of batch norm: `"both"` (first the retain batch, then
-        the forget batch, as the published code does), `"retain"`, `"forget"` or
-        `"none"`. A batch of a single class moves the statistics towards it.
+        the forget batch; the published code passes forget, then retain, then the latents
+        it counts on), `"retain"`, `"forget"` or `"none"`. A batch of a single class moves
+        the statistics towards it.
       axis_name: a mapped axis (of `jax.pmap` or `jax.shard_map`) over which losses and
         gradients are joined before any dot product; each device draws its own noise.
         Under `jit` with arrays on a mesh it is not needed.
@@ -116,7 +117,8 @@ def make_unlearning_step(
     Returns:
       `step(state, retain_batch, forget_batch) -> (state, metrics)`, pure and not
       jitted. metrics holds the float32 scalars `retain_loss`, `forget_loss`,
-      `cosine`, `retain_norm` and `forget_norm`, all from before the update.
+      `cosine`, `retain_norm` and `forget_norm`, all from before the update; where `tx`
+      holds `uno.orthogonalize`, also `penalty_norm` and `penalty_ratio` of its state.
 
     Raises:
       ValueError: for an unknown `descend`, `model_state_from` or `reduction`.
@@ -130,7 +132,7 @@ def make_unlearning_step(
       >>> state = uno.create_state(jnp.ones(2), tx, jax.random.key(0))
       >>> state, metrics = step(state, jnp.eye(2), jnp.array([[1.0, 0.0]]))
       >>> sorted(metrics)
-      ['cosine', 'forget_loss', 'forget_norm', 'retain_loss', 'retain_norm']
+      ['cosine', 'forget_loss', 'forget_norm', 'penalty_norm', 'penalty_ratio', 'retain_loss', 'retain_norm']
     """
     finish = make_finish(tx, descend)
     passes = make_passes(
