@@ -7,7 +7,7 @@
 
 Trains the convolutional VAE of the paper, three classifiers of the 40 attributes and the
 yardstick that never saw the forgotten faces; unlearns with each method and seed from the
-same checkpoint; and writes a report. The guide stops the gradient methods, as published,
+same checkpoint; and writes a report. The guide stops the gradient methods,
 and has no part in the redirect; two judges of different architecture take no part in any.
 The first method's model is audited.
 
@@ -190,7 +190,7 @@ def load(options: Options, split: str) -> data.Faces:
 def unlearn(options: Options, lab: Lab, folder: common.RunFolder, original) -> dict:
     """Runs every method and seed, or takes what the folder holds.
 
-    A gradient method stops when the guide sees few enough, as published; the redirect
+    A gradient method stops when the guide sees few enough; the redirect
     makes its number of steps, and no classifier is asked.
     """
     fields = {field.name for field in dataclasses.fields(Protocol)}

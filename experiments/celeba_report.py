@@ -102,7 +102,9 @@ def _summary(lab, results) -> list[str]:
             "of the others"
             for name, row in eyes.items()
         )
-        + ". The guide stops the gradient methods, as published. retain-descent is the control: "
+        + ". The guide stops the gradient methods. What is published for CelebA under UNO, UNO-S "
+        "and hat ran with two loss weights in each other's place and compares with no row here. "
+        "retain-descent is the control: "
         "it only goes on training without the forgotten faces.",
         f"Fractions are of {lab.options.samples:,} samples; FD is the Fréchet distance on the "
         "judge's features to retained training faces; −ELBO is that of held-out faces, summed "

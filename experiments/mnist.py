@@ -6,7 +6,8 @@
 
 Trains the VAE of the paper, three classifiers and the yardstick that never saw the
 digit, unlearns with each method from the same checkpoint, and writes a report
-with pictures. The guide, a perceptron, stops the gradient methods, as published, and has
+with pictures. The guide, a perceptron, stops the gradient methods (below 2 %,
+counted in evaluation mode after the update; the published code counts before it) and has
 no part in the redirect; two judges of different architecture take no part in any and say
 what is left. `samples/` holds 10,000 pictures of each model for judges of your own.
 """
@@ -104,7 +105,7 @@ def train_vae(
 def unlearn(options, folder, method, model, guide, look, where=devices.ONE) -> uno.Result:
     """Runs one method from the original model.
 
-    A gradient method stops when the guide sees few enough, as published; the redirect
+    A gradient method stops when the guide sees few enough; the redirect
     makes its number of steps or stops by its own loss, and no classifier is asked.
     """
     fields = {field.name for field in dataclasses.fields(Protocol)}

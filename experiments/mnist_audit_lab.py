@@ -81,7 +81,7 @@ class Lab:
         )  # fmt: skip
 
     def unlearn(self, name: str, method: str, digit: int, **protocol: Any) -> uno.Result:
-        """Runs a gradient method until the guide sees few enough, as published."""
+        """Runs a gradient method until the guide sees few enough."""
         latents = jax.random.normal(jax.random.key(self.options.seed + 2), (128, 2))
 
         def look(state):

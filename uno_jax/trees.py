@@ -253,7 +253,8 @@ def direction(tree: PyTree) -> Direction:
       tree: pytree of real arrays.
 
     Returns:
-      A `Direction`; for a zero or empty tree the unit vector is zero.
+      A `Direction`; for a zero or empty tree the unit vector is zero. Where a leaf is not
+      finite, neither is the norm.
     """
     wide = widen(tree)
     leaves = _packed([leaf for leaf in jax.tree.leaves(wide) if leaf.size])
@@ -261,7 +262,8 @@ def direction(tree: PyTree) -> Direction:
         return Direction(wide, jnp.zeros((), jnp.float32))
     largest = _once(jnp.stack([jnp.max(jnp.abs(leaf)) for leaf in leaves]).max())
     # Below the smallest normal number nothing can be divided out; such a tree is zero.
-    nonzero = largest >= jnp.finfo(largest.dtype).tiny
+    # What is not finite is neither: it stays so in the norm and in the unit vector.
+    nonzero = ~(largest < jnp.finfo(largest.dtype).tiny)
     scale = jnp.where(nonzero, largest, 1.0)
     squares = [jnp.sum((leaf / scale) ** 2) for leaf in leaves]
     length = jnp.where(nonzero, jnp.sqrt(_total(squares)), 0.0)

@@ -43,7 +43,6 @@ def test_every_kind_of_row_is_written(tiny):
     with (options.out / "table.csv").open() as file:
         rows = list(csv.DictReader(file))
     assert [row["row"] for row in rows] == [line["row"] for line in lines]
-    assert rows[[row["row"] for row in rows].index("uno")]["steps, published"] == "2.7 (0.4583)"
     with (options.out / "digits.csv").open() as file:
         digits = list(csv.DictReader(file))
     assert [row["model"] for row in digits] == ["before", "redirect", "control", "retrained"]
@@ -88,8 +87,6 @@ def test_all_methods_have_rows_and_costs(tiny, monkeypatch):
     rows = mnist_table.all_rows(dataclasses.replace(tiny[0], rows=()))
     assert {row.method for row in rows} == {*methods.UNCONDITIONAL, "retrain"}
     assert len({row.name for row in rows}) == len(rows)
-    labels = {row.label for row in rows} - {""}
-    assert labels == {"a", "ad", "s", "o", "os", "hat", "shat", "ohat", "ohatshat", "sa", "sp"}
     evaluations = {m.name: mnist_table.evaluations(m, 128) for m in methods.METHODS.values()}
     assert evaluations["uno"] == 128 * 6 and evaluations["surgery"] == 128 * 2
     assert evaluations["redirect"] == 63 * 1536

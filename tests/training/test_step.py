@@ -49,7 +49,13 @@ def test_one_trace_for_many_steps_and_all_metrics(name):
     for _ in range(5):
         state, metrics = step(state, retain, forget)
     assert state.step == 5
-    assert set(metrics) == {"retain_loss", "forget_loss", "cosine", "retain_norm", "forget_norm"}
+    expected = {"retain_loss", "forget_loss", "cosine", "retain_norm", "forget_norm"}
+    if name == "uno":
+        expected |= {"penalty_norm", "penalty_ratio"}
+        np.testing.assert_array_equal(
+            metrics["penalty_ratio"], optax.tree.get(state.opt_state, "penalty_ratio")
+        )
+    assert set(metrics) == expected
     assert all(np.isfinite(float(v)) for v in metrics.values())
 
 

@@ -55,7 +55,7 @@ def test_equals_double_backprop_on_random_networks(seed, sizes, weight):
     cosine = tree_cosine(*jax.jit(lambda p: (jax.grad(retain)(p), jax.grad(forget)(p)))(params))
     # At a cosine of 1 the penalty's gradient is the difference of equals.
     hypothesis.assume(abs(cosine) < 0.99)
-    got, state = run(uno.orthogonalize(weight), params, retain, forget)
+    got, state = run(uno.orthogonalize(weight, max_ratio=None), params, retain, forget)
     with jax.enable_x64(True):
         wide, retain64, forget64 = mlp_problem(seed, sizes, jnp.float64)
         expected = jax.jit(jax.grad(penalised(retain64, forget64, weight)))(wide)
@@ -67,7 +67,7 @@ def test_equals_double_backprop_on_random_networks(seed, sizes, weight):
 
 def test_equals_double_backprop_to_1e5():
     params, retain, forget = mlp_problem(3, (4, 8, 8, 3))
-    got, state = run(uno.orthogonalize(10.0), params, retain, forget)
+    got, state = run(uno.orthogonalize(10.0, max_ratio=None), params, retain, forget)
     assert_relative(got, jax.jit(jax.grad(penalised(retain, forget, 10.0)))(params), 1e-5)
     np.testing.assert_allclose(state.retain_norm, optax.tree.norm(jax.grad(retain)(params)), 1e-5)
     np.testing.assert_allclose(state.forget_norm, optax.tree.norm(jax.grad(forget)(params)), 1e-5)
@@ -77,7 +77,7 @@ def test_equals_double_backprop_to_1e5():
 def test_bfloat16_parameters_keep_their_dtype():
     params, retain, forget = mlp_problem(3, (4, 8, 3))
     low = jax.tree.map(lambda x: x.astype(jnp.bfloat16), params)
-    got, _ = run(uno.orthogonalize(10.0), low, retain, forget)
+    got, _ = run(uno.orthogonalize(10.0, max_ratio=None), low, retain, forget)
     chex.assert_trees_all_equal_dtypes(got, low)
     exact = jax.jit(jax.grad(penalised(retain, forget, 10.0)))(
         jax.tree.map(lambda x: x.astype(jnp.float32), low)
@@ -88,9 +88,9 @@ def test_bfloat16_parameters_keep_their_dtype():
 
 def test_a_finite_difference_is_near_the_exact_product_and_wants_float32():
     params, retain, forget = mlp_problem(3, (4, 8, 8, 3))
-    tx = uno.orthogonalize(10.0, hessian="finite-difference")
+    tx = uno.orthogonalize(10.0, max_ratio=None, hessian="finite-difference")
     got, _ = run(tx, params, retain, forget)
-    exact, _ = run(uno.orthogonalize(10.0), params, retain, forget)
+    exact, _ = run(uno.orthogonalize(10.0, max_ratio=None), params, retain, forget)
     assert_relative(got, exact, 5e-3)
     assert np.abs(flat(got) - flat(exact)).max() > 0
     low = jax.tree.map(lambda x: x.astype(jnp.bfloat16), params)
@@ -102,9 +102,12 @@ def test_a_finite_difference_of_a_quadratic_is_exact_to_rounding():
     # L_r = |x|²/2 and L_f = x·a: H_r = 1, H_f = 0.
     params, a = jnp.array([2.0, 3.0]), jnp.array([1.0, -2.0])
     got, want = (
-        run(uno.orthogonalize(5.0, hessian=hessian), params, lambda p: p @ p / 2, lambda p: p @ a)[
-            0
-        ]
+        run(
+            uno.orthogonalize(5.0, max_ratio=None, hessian=hessian),
+            params,
+            lambda p: p @ p / 2,
+            lambda p: p @ a,
+        )[0]
         for hessian in ("finite-difference", "exact")
     )
     # The step is 3e-6 of parameters that have seven digits.
@@ -122,7 +125,12 @@ def quartic(p):
 def test_closed_form_by_hand():
     # L_r = x²/2 and L_f = x·y: g_r = (x, 0), g_f = (y, x), cos² = y²/(x² + y²).
     params = jnp.array([2.0, 3.0])
-    got, state = run(uno.orthogonalize(5.0), params, lambda p: p[0] ** 2 / 2, lambda p: p[0] * p[1])
+    got, state = run(
+        uno.orthogonalize(5.0, max_ratio=None),
+        params,
+        lambda p: p[0] ** 2 / 2,
+        lambda p: p[0] * p[1],
+    )
     x, y = 2.0, 3.0
     square = (x * x + y * y) ** 2
     penalty = np.array([-2 * x * y * y, 2 * x * x * y]) / square
@@ -141,7 +149,7 @@ def test_a_zero_gradient_leaves_the_updates_unchanged(zero):
 
 def test_none_leaves_pass_through():
     params = {"a": jnp.array([2.0, 3.0]), "b": jnp.array(1.0), "none": None}
-    got, _ = run(uno.orthogonalize(2.0), params, quadratic, quartic)
+    got, _ = run(uno.orthogonalize(2.0, max_ratio=None), params, quadratic, quartic)
     expected = jax.grad(penalised(quadratic, quartic, 2.0))(params)
     assert got["none"] is None
     assert_relative(got, expected, 1e-5)
@@ -150,7 +158,9 @@ def test_none_leaves_pass_through():
 def test_masked_is_uno_of_the_visible_part():
     params = {"a": jnp.array([2.0, 3.0]), "b": jnp.array(1.0)}
     tx = optax.masked(
-        uno.orthogonalize(2.0), {"a": True, "b": False}, mask_compatible_extra_args=True
+        uno.orthogonalize(2.0, max_ratio=None),
+        {"a": True, "b": False},
+        mask_compatible_extra_args=True,
     )
     grads = jax.grad(quadratic)(params)
     got, _ = tx.update(
@@ -175,16 +185,16 @@ def test_masked_is_uno_of_the_visible_part():
 def test_weight_as_schedule_and_as_injected_hyperparameter():
     params = {"a": jnp.array([2.0, 3.0]), "b": jnp.array(1.0)}
     grads = jax.grad(quadratic)(params)
-    unit, _ = run(uno.orthogonalize(1.0), params, quadratic, quartic)
+    unit, _ = run(uno.orthogonalize(1.0, max_ratio=None), params, quadratic, quartic)
     penalty = flat(unit) - flat(grads)
 
-    tx = uno.orthogonalize(lambda count: 10.0 * count)
+    tx = uno.orthogonalize(lambda count: 10.0 * count, max_ratio=None)
     first, state = run(tx, params, quadratic, quartic)
     np.testing.assert_array_equal(flat(first), flat(grads))
     second, _ = run(tx, params, quadratic, quartic, state)
     np.testing.assert_allclose(flat(second), flat(grads) + 10 * penalty, rtol=1e-4)
 
-    tx = optax.inject_hyperparams(uno.orthogonalize)(weight=1.0)
+    tx = optax.inject_hyperparams(uno.orthogonalize)(weight=1.0, max_ratio=jnp.inf)
     state = tx.init(params)
     state.hyperparams["weight"] = jnp.asarray(3.0)
     got, _ = run(tx, params, quadratic, quartic, state)
@@ -196,6 +206,8 @@ def test_static_mistakes_are_named():
         uno.orthogonalize(hessian="magic")
     with pytest.raises(ValueError, match="weight: expected .* got -1"):
         uno.orthogonalize(-1.0)
+    with pytest.raises(ValueError, match="max_ratio: expected .* None for no bound, got -0.1"):
+        uno.orthogonalize(max_ratio=-0.1)
     params = {"a": jnp.ones(2), "b": jnp.array(1.0)}
     tx = uno.orthogonalize()
     grad_fn = jax.grad(quadratic)
@@ -209,7 +221,7 @@ def test_static_mistakes_are_named():
 
 def test_chain_reads_the_cosine_and_drives_it_to_zero():
     params, retain, forget = mlp_problem(3, (4, 8, 3))
-    tx = optax.chain(uno.orthogonalize(weight=10.0), optax.adam(1e-2))
+    tx = optax.chain(uno.orthogonalize(weight=10.0, max_ratio=None), optax.adam(1e-2))
 
     @jax.jit
     @chex.assert_max_traces(n=1)
@@ -224,3 +236,49 @@ def test_chain_reads_the_cosine_and_drives_it_to_zero():
         params, state = step(params, state)
     assert abs(before) > 0.1
     assert abs(optax.tree.get(state, "cosine")) < 0.2 * abs(before)
+
+
+@pytest.mark.parametrize("seed", range(6))
+@pytest.mark.parametrize("sizes", [(3, 5, 2), (4, 8, 8, 3), (6, 30, 10)])
+def test_below_the_bound_the_update_is_bitwise_the_published_one(seed, sizes):
+    params, retain, forget = mlp_problem(seed, sizes)
+    published, _ = run(uno.orthogonalize(0.1, max_ratio=None), params, retain, forget)
+    bounded, state = run(uno.orthogonalize(0.1), params, retain, forget)
+    assert 0 < state.penalty_ratio < 1
+    chex.assert_trees_all_equal(bounded, published)
+
+
+@pytest.mark.parametrize("max_ratio", [0.0, 0.3, 1.0])
+def test_above_the_bound_the_penalty_keeps_its_direction_and_gets_its_length(max_ratio):
+    params, retain, forget = mlp_problem(3, (4, 8, 3))
+    grads = flat(jax.jit(jax.grad(retain))(params))
+    published, _ = run(uno.orthogonalize(1e3, max_ratio=None), params, retain, forget)
+    bounded, state = run(uno.orthogonalize(1e3, max_ratio=max_ratio), params, retain, forget)
+    penalty = flat(published) - grads
+    np.testing.assert_allclose(state.penalty_norm, np.linalg.norm(penalty), rtol=1e-5)
+    np.testing.assert_allclose(
+        state.penalty_ratio, np.linalg.norm(penalty) / np.linalg.norm(grads), rtol=1e-5
+    )
+    assert state.penalty_ratio > 1
+    expected = grads + max_ratio * np.linalg.norm(grads) * penalty / np.linalg.norm(penalty)
+    np.testing.assert_allclose(flat(bounded), expected, atol=1e-5 * np.linalg.norm(grads))
+
+
+def test_the_bound_as_an_injected_hyperparameter():
+    params, retain, forget = mlp_problem(3, (4, 8, 3))
+    tx = optax.inject_hyperparams(uno.orthogonalize)(weight=1e3, max_ratio=1.0)
+    state = tx.init(params)
+    for max_ratio in (0.3, 2.0):
+        state.hyperparams["max_ratio"] = jnp.asarray(max_ratio)
+        got, _ = run(tx, params, retain, forget, state)
+        expected, _ = run(uno.orthogonalize(1e3, max_ratio=max_ratio), params, retain, forget)
+        assert_relative(got, expected, 1e-6)
+
+
+def test_a_penalty_that_is_not_finite_stays_visible():
+    params = jnp.array([1.0, 2.0])
+    got, state = run(
+        uno.orthogonalize(), params, lambda p: jnp.sum(p**2), lambda p: jnp.sum(p**2) * jnp.inf
+    )
+    assert not np.isfinite(flat(got)).all()
+    assert not np.isfinite(state.penalty_norm)

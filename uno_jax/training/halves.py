@@ -4,11 +4,13 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
+import numpy as np
 import optax
 
 from uno_jax import trees
 from uno_jax.training.passes import make_pass
 from uno_jax.training.state import TrainState
+from uno_jax.transforms.alternation import AlternateState
 from uno_jax.transforms.orthogonalize import OrthogonalizeState
 
 DESCEND = ("retain", "forget")
@@ -49,15 +51,22 @@ def step_metrics(retain_loss, retain_grads, forget_loss, forget_grads) -> dict[s
 def _penalty_metrics(opt_state: Any) -> dict[str, jax.Array]:
     """What the first `uno.orthogonalize` of a transformation says of its penalty, if there is one.
 
-    Where it takes turns with others, the figures are those of its newest turn.
+    Where it takes turns with others in one program, the figures are those of its newest turn;
+    in a program of one turn, none are of another's.
     """
 
-    def is_uno(node):
-        return isinstance(node, OrthogonalizeState)
+    def is_end(node):
+        return isinstance(node, (OrthogonalizeState, AlternateState))
 
-    for node in jax.tree.leaves(opt_state, is_leaf=is_uno):
-        if is_uno(node):
+    for node in jax.tree.leaves(opt_state, is_leaf=is_end):
+        if isinstance(node, OrthogonalizeState):
             return {"penalty_norm": node.penalty_norm, "penalty_ratio": node.penalty_ratio}
+        if isinstance(node, AlternateState):
+            turn_known = isinstance(node.count, np.integer)
+            last = (int(node.count) - 1) % len(node.states) if turn_known else None
+            found = _penalty_metrics(node.states if last is None else node.states[last])
+            if found:
+                return found
     return {}
 
 

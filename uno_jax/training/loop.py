@@ -111,13 +111,13 @@ def _loop(
 ):
     history: list[Row] = []
     stopped = False
-    names: list[str] = []
+    names: list[str] = []  # of the newest row's metrics; turns of a step may have others
     for index, arguments in enumerate(batches, start=1):
         state, metrics = run_step(state, *arguments)
-        names = list(metrics)
         # The step before, so that the device need not wait for the host.
         if check_finite and history:
             _check_finite(history[-1], names, state)
+        names = list(metrics)
         row: Row = {"step": index, **metrics}
         if evaluate is not None and (index % evaluate_every == 0 or index == max_steps):
             row.update(evaluate(state))

@@ -12,7 +12,7 @@ from uno_jax.transforms.products import HESSIANS
 
 
 class OrthogonalizeState(NamedTuple):
-    """State of `orthogonalize`; the figures are those before the last step.
+    r"""State of `orthogonalize`; the figures are those before the last step.
 
     Attributes:
       count: int32 scalar, updates made so far; what a weight schedule is asked.
@@ -20,7 +20,7 @@ class OrthogonalizeState(NamedTuple):
       retain_norm: float32 scalar, Euclidean norm of the retain gradient.
       forget_norm: float32 scalar, Euclidean norm of the forget gradient.
       penalty_norm: float32 scalar, Euclidean norm of the penalty's gradient
-        :math:`w \\nabla\\cos^2`, before the bound.
+        :math:`w \nabla\cos^2`, before the bound.
       penalty_ratio: float32 scalar, `penalty_norm / retain_norm`; the bound acts
         where it is above `max_ratio`.
     """
@@ -123,8 +123,8 @@ def orthogonalize(
 
     References:
       Mandal and Gottwald, UNO: Unlearning via Orthogonalization in Generative
-      models, arXiv 2506.04712 (without the bound). Lazy regularisation: Karras et al., Analyzing and
-      improving the image quality of StyleGAN, arXiv 1912.04958.
+      models, arXiv 2506.04712 (without the bound). Lazy regularisation: Karras et al.,
+      Analyzing and improving the image quality of StyleGAN, arXiv 1912.04958.
     """
     if hessian not in HESSIANS:
         raise ValueError(f"hessian: expected one of {sorted(HESSIANS)}, got {hessian!r}.")
