@@ -19,11 +19,14 @@ also show reconstructions of real ones.
 
 import dataclasses
 import json
+import sys
 import time
 from pathlib import Path
 from typing import Literal
 
 import jax
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # a script runs from any folder
 
 import uno_jax as uno
 from experiments import audits, celeba_models, celeba_report, common, devices, resumable

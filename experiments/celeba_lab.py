@@ -13,6 +13,7 @@ import uno_jax as uno
 from experiments import celeba_models
 from experiments.celeba_models import Classifier
 from uno_jax import checkpoints, data, foreign, metrics, models
+from uno_jax.redirect import latent_shift
 
 EYES = ("judge", "judge2", "guide")
 REFERENCES = 5000  # retained training faces that a Fréchet distance is taken to
@@ -73,7 +74,7 @@ class Target:
             return look
         features = embed(classifier, faces)
         ridge = np.full_like(features, np.log(1e-3))
-        line = data.latent_shift(features, ridge, self.mask(faces))
+        line = latent_shift(features, ridge, self.mask(faces))
 
         def look_along(images):
             odds = classifier.embed(images) @ line.direction.astype(np.float32) + line.offset

@@ -152,16 +152,17 @@ def facts() -> dict[str, str]:
     except (OSError, StopIteration):
         cpu = platform.processor() or platform.machine()
     return {
-        "command": shlex.join(["python", "-m", _module_name(), *sys.argv[1:]]),
+        "command": shlex.join(["python", *_program(), *sys.argv[1:]]),
         "versions": ", ".join(f"{name} {version}" for name, version in versions.items()),
         "python": platform.python_version(),
         "device": f"{jax.devices()[0].device_kind}, {os.cpu_count()} cores, {cpu}",
     }
 
 
-def _module_name() -> str:
+def _program() -> list[str]:
+    """How this was started: `-m experiments.mnist`, or the file."""
     spec = getattr(sys.modules["__main__"], "__spec__", None)
-    return spec.name if spec else Path(sys.argv[0]).stem
+    return ["-m", spec.name] if spec else [f"experiments/{Path(sys.argv[0]).name}"]
 
 
 def use_compilation_cache() -> None:

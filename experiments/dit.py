@@ -15,6 +15,7 @@ audited. `--preset imagenet` is the published setting, see `dit_imagenet`.
 """
 
 import dataclasses
+import sys
 import time
 from functools import partial
 from pathlib import Path
@@ -22,6 +23,8 @@ from typing import Any, Literal
 
 import jax
 import numpy as np
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # a script runs from any folder
 
 import uno_jax as uno
 from experiments import (

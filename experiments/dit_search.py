@@ -12,12 +12,15 @@ rates take the time of one.
 import dataclasses
 import itertools
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # a script runs from any folder
 
 from experiments import common, dit, dit_lab, dit_methods, dit_settings
 from uno_jax import metrics

@@ -9,6 +9,7 @@ import uno_jax as uno
 from experiments.devices import per_process
 from experiments.vae_methods import Model
 from uno_jax import data, models
+from uno_jax.redirect import latent_shift, shifted_latents
 
 DEPTH = 2  # of the decoder's transposed convolutions, those that move
 SCALE = 0.3  # standard deviation of an activation behind them
@@ -77,7 +78,7 @@ def face_model(
       faces: training examples.
       split: what to retain and what to forget.
       share: largest share of the forgotten that the redirect leaves anywhere, see
-        `data.latent_shift`.
+        `uno_jax.redirect.latent_shift`.
 
     Returns:
       What `vae_methods.prepare` makes ready to run.
@@ -86,10 +87,10 @@ def face_model(
 
     def redirect(anchor_weight):
         posterior = encode_faces(vae, original, faces)
-        shift = data.latent_shift(*posterior, forget, share=share)
+        shift = latent_shift(*posterior, forget, share=share)
 
         def streams(seed):
-            sides = data.shifted_latents(shift, *posterior, forget, seed=seed)
+            sides = shifted_latents(shift, *posterior, forget, seed=seed)
             return tuple(
                 per_process(data.array_batches)(side, batch_size=BATCH, seed=seed + offset)
                 for offset, side in enumerate(sides)

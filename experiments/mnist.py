@@ -14,6 +14,7 @@ what is left. `samples/` holds 10,000 pictures of each model for judges of your 
 
 import dataclasses
 import shutil
+import sys
 import time
 from functools import partial
 from pathlib import Path
@@ -23,6 +24,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import tyro
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # a script runs from any folder
 
 import uno_jax as uno
 from experiments import common, devices, mnist_report, published, redirect, resumable, training

@@ -8,7 +8,11 @@ another seed than the yardstick. Audits that are there are not made again.
 """
 
 import dataclasses
+import sys
+from pathlib import Path
 from typing import Literal
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # a script runs from any folder
 
 from experiments import common, mnist_audit_lab, resumable
 from experiments.mnist_audit_lab import Lab, row_of

@@ -11,7 +11,10 @@ command goes on where it was interrupted, and takes up digits that were added at
 import dataclasses
 import hashlib
 import json
+import sys
 from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # a script runs from any folder
 
 import uno_jax as uno
 from experiments import common, mnist_audit_lab

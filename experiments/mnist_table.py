@@ -16,6 +16,7 @@ import itertools
 import json
 import multiprocessing
 import os
+import sys
 import time
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
@@ -24,6 +25,8 @@ from typing import Literal, NamedTuple
 
 import jax
 import numpy as np
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # a script runs from any folder
 
 import uno_jax as uno
 from experiments import common, mnist_authors, mnist_table_report, redirect, training

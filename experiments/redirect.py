@@ -11,6 +11,7 @@ import uno_jax as uno
 from experiments.devices import per_process
 from experiments.vae_methods import Model
 from uno_jax import data, models
+from uno_jax.redirect import latent_redirect
 
 OUTPUT_LAYER = ("decoder", "logits")
 RETAIN_SIZE, FORGET_SIZE = 2048, 1024  # half of each for the line search
@@ -87,7 +88,7 @@ def vae_streams(
     batches = per_process(data.array_batches)
 
     def streams(seed):
-        redirect = data.latent_redirect(mean, log_variance, images, forget, decode, seed=seed)
+        redirect = latent_redirect(mean, log_variance, images, forget, decode, seed=seed)
         return (
             batches(redirect.retain, batch_size=retain_size, seed=seed),
             batches(redirect.forget, batch_size=forget_size, seed=seed + 1),

@@ -7,6 +7,10 @@ the step and loop around them. The rest is imported by its own name, for example
 
 from uno_jax import methods
 from uno_jax._version import __version__
+from uno_jax.case import Case
+from uno_jax.diffusion import Diffusion
+from uno_jax.forgetting import Forgotten, forget
+from uno_jax.generative import VAE, Bound, from_equinox, from_linen, from_nnx
 from uno_jax.objectives.erasing import erasing_loss
 from uno_jax.objectives.exchange import exchange_loss, relabelling_loss
 from uno_jax.objectives.families import Family, bernoulli, diagonal_gaussian, gaussian
@@ -41,10 +45,15 @@ from uno_jax.transforms.second_moment import PullState, pull_to_start, scale_by_
 from uno_jax.trees import accept_masked
 
 __all__ = [
+    "VAE",
     "AddedLossState",
     "AlternateState",
     "AverageState",
+    "Bound",
+    "Case",
+    "Diffusion",
     "Family",
+    "Forgotten",
     "GaussNewtonState",
     "Gradients",
     "LineSearchState",
@@ -75,6 +84,10 @@ __all__ = [
     "diagonal_gaussian",
     "erasing_loss",
     "exchange_loss",
+    "forget",
+    "from_equinox",
+    "from_linen",
+    "from_nnx",
     "gaussian",
     "hat_divergence",
     "hat_loss",

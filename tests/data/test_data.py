@@ -117,3 +117,11 @@ def test_mistakes_in_sizes_are_named(small):
         data.batches(small, batch_size=0, seed=0)
     with pytest.raises(ValueError, match="and 0 examples"):
         data.batches(small, np.array([], int), batch_size=4, seed=0)
+
+
+def test_array_batches():
+    arrays = {"a": np.arange(10), "b": np.arange(10) * 2.0}
+    batch = next(data.array_batches(arrays, batch_size=4, seed=0))
+    np.testing.assert_array_equal(batch["b"], 2.0 * batch["a"])
+    with pytest.raises(ValueError, match=r"expected arrays of one length, got \[3, 10\]"):
+        data.array_batches({**arrays, "c": np.arange(3)}, batch_size=2, seed=0)

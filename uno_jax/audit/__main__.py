@@ -3,14 +3,15 @@
     python -m uno_jax.audit --before before.npz --after after.npz --retain retain.npz \
         --forget forget.npz --out audit
     python -m uno_jax.audit --case my_package.my_module:make_case --out audit
+    python -m uno_jax.audit --case my_package.my_module:make_case --run runs/forget --out audit
 
 The files hold samples of the two models and the two data sets. The function takes no argument
 and returns an `audit.Case`, with parameters and a loss: then memory, membership and relearning
-are audited too.
+are audited too. With `--run` it is the case that `uno-forget` was given, and the folder that it
+wrote.
 """
 
 import dataclasses
-import importlib
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -18,6 +19,8 @@ from pathlib import Path
 import tyro
 
 from uno_jax import audit
+from uno_jax.audit.of_run import case_of_run
+from uno_jax.case import Case, load_case
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,6 +47,8 @@ class Options:
     """npz of examples like the forgotten ones that no model was trained on."""
     case: str = ""
     """MODULE:FUNCTION that makes a case, instead of files."""
+    run: Path | None = None
+    """Folder that uno-forget wrote, if the case is the one it was given."""
     inception: Path | None = None
     """Inception-v3 weights for FID (npz or safetensors, names of pt_inception-2015-12-05)."""
     settings: audit.Settings = dataclasses.field(default_factory=audit.Settings)
@@ -62,12 +67,12 @@ def make_case(options: Options) -> audit.Case:
       ValueError: if neither a function nor all files are given.
     """
     if options.case:
-        module, _, name = options.case.partition(":")
-        sys.path.insert(0, "")
-        function = getattr(importlib.import_module(module), name or "make_case", None)
-        if not callable(function):
-            raise ValueError(f"case: expected MODULE:FUNCTION, got {options.case!r}.")
-        return function()
+        case = load_case(options.case)
+        if isinstance(case, Case) and options.run is None:
+            raise ValueError("run: expected the folder that uno-forget wrote for this case.")
+        if not isinstance(case, Case) and options.run is not None:
+            raise ValueError("run: expected a uno_jax.case.Case with it, got another case.")
+        return case_of_run(case, options.run) if options.run else case
     missing = [name for name in FILES if getattr(options, name) is None]
     if missing:
         raise ValueError(

@@ -16,13 +16,7 @@ from uno_jax.data.faces import (  # noqa: E402
     to_floats,
 )
 from uno_jax.data.latents import Latents, load_latents, write_latents  # noqa: E402
-from uno_jax.data.redirect import LatentRedirect, latent_redirect  # noqa: E402
 from uno_jax.data.selection import Split, split_by_label, split_by_mask  # noqa: E402
-from uno_jax.data.shift import (  # noqa: E402
-    LatentShift,
-    latent_shift,
-    shifted_latents,
-)
 from uno_jax.data.sources import SOURCES, Source, flatten, load  # noqa: E402
 
 __all__ = [
@@ -31,8 +25,6 @@ __all__ = [
     "SOURCES",
     "Expression",
     "Faces",
-    "LatentRedirect",
-    "LatentShift",
     "Latents",
     "Source",
     "Split",
@@ -40,13 +32,10 @@ __all__ = [
     "batches",
     "face_batches",
     "flatten",
-    "latent_redirect",
-    "latent_shift",
     "load",
     "load_faces",
     "load_latents",
     "parse",
-    "shifted_latents",
     "split_by_label",
     "split_by_mask",
     "to_floats",

@@ -11,6 +11,7 @@ from uno_jax import trees
 from uno_jax.objectives.matching import Term, curvature
 from uno_jax.training.halves import step_metrics
 from uno_jax.training.state import TrainState
+from uno_jax.training.subset import join
 
 
 def _halves(batch: Any) -> tuple[Any, Any]:
@@ -27,17 +28,29 @@ def _halves(batch: Any) -> tuple[Any, Any]:
     )
 
 
+def _bind(term: Term, frozen: Any) -> Term:
+    """The same term as one of the trainable parameters."""
+
+    def bind(function):
+        return lambda params, batch, key: function(join(params, frozen), batch, key)
+
+    return term._replace(loss_fn=bind(term.loss_fn), outputs_fn=bind(term.outputs_fn))
+
+
 def make_matching_step(
     retain_term: Term,
     forget_term: Term,
     tx: optax.GradientTransformation,
     *,
     axis_name: str | None = None,
+    has_frozen: bool = False,
+    hold_out: bool = True,
 ) -> Callable:
     r"""Builds a pure step on :math:`J = w_f J_{\text{redirect}} + w_r J_{\text{anchor}}`.
 
     The first half of each batch gives the gradient and the curvature, the second
-    half, which these have not seen, gives the value that a line search asks for.
+    half, which these have not seen, gives the value that a line search asks for. With
+    `hold_out=False` the whole batch gives all three.
 
     Args:
       retain_term: what must not move, for example `uno.anchor(...)`.
@@ -48,12 +61,18 @@ def make_matching_step(
         `forget_grads`.
       axis_name: a mapped axis (of `jax.pmap` or `jax.shard_map`) over which gradients,
         products of the curvature and values are averaged.
+      has_frozen: whether `state.params` and `state.model_state` are the two trees of a
+        `Subset`. The functions of the terms then take the joined parameters; gradients and
+        products exist for `state.params` alone, and the frozen parameters are an argument
+        of the compiled step rather than constants of it.
+      hold_out: whether half of each batch is held out. Not, for a transformation that asks
+        for no value, such as `optax.adam`: it is spared two evaluations of J.
 
     Returns:
       `step(state, retain_batch, forget_batch) -> (state, metrics)`, pure and not
       jitted. metrics holds `retain_loss`, `forget_loss` (both unweighted),
-      `cosine`, `retain_norm` and `forget_norm` from before the update, and
-      `objective` and `objective_after`, J on the second halves.
+      `cosine`, `retain_norm` and `forget_norm` from before the update, and with
+      `hold_out` `objective` and `objective_after`, J on the second halves.
 
     Raises:
       ValueError: when traced, if a batch cannot be halved.
@@ -85,9 +104,11 @@ def make_matching_step(
         if axis_name is not None:
             key = jax.random.fold_in(key, jax.lax.axis_index(axis_name))
         keys = jax.random.split(key, 4)
-        (retain, retain_fresh), (forget, forget_fresh) = map(_halves, (retain_batch, forget_batch))
-        used = list(zip(terms, (retain, forget), keys[:2], strict=True))
-        fresh = list(zip(terms, (retain_fresh, forget_fresh), keys[2:], strict=True))
+        split = _halves if hold_out else lambda batch: (batch, batch)
+        (retain, retain_fresh), (forget, forget_fresh) = map(split, (retain_batch, forget_batch))
+        bound = [_bind(t, state.model_state) for t in terms] if has_frozen else terms
+        used = list(zip(bound, (retain, forget), keys[:2], strict=True))
+        fresh = list(zip(bound, (retain_fresh, forget_fresh), keys[2:], strict=True))
 
         def value_fn(params):
             params = trees.fill_masked(params, state.params)
@@ -121,11 +142,12 @@ def make_matching_step(
             value_fn=value_fn,
         )
         params = optax.apply_updates(state.params, updates)
-        metrics = {
-            **step_metrics(retain_loss, retain_grads, forget_loss, forget_grads),
-            "objective": value_fn(state.params),
-            "objective_after": value_fn(params),
-        }
+        metrics = step_metrics(retain_loss, retain_grads, forget_loss, forget_grads)
+        if hold_out:
+            metrics |= {
+                "objective": value_fn(state.params),
+                "objective_after": value_fn(params),
+            }
         return state.replace(step=state.step + 1, params=params, opt_state=opt_state), metrics
 
     return step

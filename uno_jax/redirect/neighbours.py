@@ -9,8 +9,8 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
-from scipy import sparse
-from scipy.spatial import cKDTree
+
+# scipy comes with jax, and takes longer to import than uno_jax: imported where it is used.
 
 POOL = 20_000  # retained examples to look for targets among
 
@@ -85,6 +85,8 @@ def latent_redirect(
       ValueError: if shapes do not fit, a side is empty, the region is no interval, or
         `avoid` is negative.
     """
+    from scipy.spatial import cKDTree
+
     forget = np.asarray(forget)
     if (
         mean.shape != log_variance.shape
@@ -146,6 +148,9 @@ def latent_redirect(
 
 def _local_mean(points, images, z, blend):
     """Mean image of the nearest points of each z, with Gaussian weights."""
+    from scipy import sparse
+    from scipy.spatial import cKDTree
+
     k = min(blend, len(points))
     distance, index = (part.reshape(len(z), k) for part in cKDTree(points).query(z, k))
     # The width follows the density: half the distance of the farthest one taken.

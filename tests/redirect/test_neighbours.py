@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from uno_jax import data
+from uno_jax.redirect import latent_redirect
 
 BLACK = np.zeros((1, 3), np.float32)
 
@@ -25,7 +25,7 @@ def decode(z):
 
 
 def redirect(*problem, **arguments):
-    return data.latent_redirect(*problem, decode, **{"seed": 0, "count": 2000, **arguments})
+    return latent_redirect(*problem, decode, **{"seed": 0, "count": 2000, **arguments})
 
 
 def test_forgotten_latents_draw_the_nearest_retained_pictures():
@@ -97,11 +97,3 @@ def test_mistakes_are_named():
         redirect(mean, log_variance, images, forget, region=(0.3, 0.3))
     with pytest.raises(ValueError, match="avoid: expected a number of at least 0, got -1"):
         redirect(mean, log_variance, images, forget, avoid=-1)
-
-
-def test_array_batches():
-    arrays = {"a": np.arange(10), "b": np.arange(10) * 2.0}
-    batch = next(data.array_batches(arrays, batch_size=4, seed=0))
-    np.testing.assert_array_equal(batch["b"], 2.0 * batch["a"])
-    with pytest.raises(ValueError, match=r"expected arrays of one length, got \[3, 10\]"):
-        data.array_batches({**arrays, "c": np.arange(3)}, batch_size=2, seed=0)

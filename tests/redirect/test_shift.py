@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from uno_jax import data
+from uno_jax import redirect
 
 DIFFERENCE = np.array([2.0, -1.0, 0.0, 0.5])
 COVARIANCE = np.diag([1.0, 0.5, 2.0, 1.0]) + 0.1
@@ -18,7 +18,7 @@ def posterior():
 
 
 def test_the_share_is_bayes_rule_of_two_gaussians(posterior):
-    shift = data.latent_shift(*posterior)
+    shift = redirect.latent_shift(*posterior)
     np.testing.assert_allclose(shift.difference, DIFFERENCE, atol=0.05)
     z = np.random.default_rng(1).normal(size=(50, 4))
     inverse = np.linalg.inv(COVARIANCE)
@@ -32,7 +32,7 @@ def test_the_share_is_bayes_rule_of_two_gaussians(posterior):
 
 def test_no_latent_keeps_more_than_the_share(posterior):
     mean, _, forget = posterior
-    shift = data.latent_shift(*posterior, share=0.1)
+    shift = redirect.latent_shift(*posterior, share=0.1)
     rng = np.random.default_rng(2)
     z = mean + 0.5 * rng.normal(size=mean.shape)
     moved = shift(z)
@@ -47,22 +47,22 @@ def test_no_latent_keeps_more_than_the_share(posterior):
 
 
 def test_both_sides_are_sampled_with_their_counterparts(posterior):
-    shift = data.latent_shift(*posterior)
-    sides = data.shifted_latents(shift, *posterior, seed=0, count=1000, prior=0.25)
+    shift = redirect.latent_shift(*posterior)
+    sides = redirect.shifted_latents(shift, *posterior, seed=0, count=1000, prior=0.25)
     for side in sides:
         assert side["latents"].shape == side["shifted"].shape == (1000, 4)
         np.testing.assert_allclose(side["shifted"], shift(side["latents"]), atol=1e-5)
     retain, forget = (shift.contest(side["latents"]).mean() for side in sides)
     assert forget > 0.5 > 0.2 > retain
-    again = data.shifted_latents(shift, *posterior, seed=0, count=1000, prior=0.25)
+    again = redirect.shifted_latents(shift, *posterior, seed=0, count=1000, prior=0.25)
     np.testing.assert_array_equal(again[0]["latents"], sides[0]["latents"])
 
 
 def test_mistakes_are_named(posterior):
     mean, log_variance, forget = posterior
     with pytest.raises(ValueError, match="boolean mask"):
-        data.latent_shift(mean, log_variance, forget.astype(int))
+        redirect.latent_shift(mean, log_variance, forget.astype(int))
     with pytest.raises(ValueError, match="both kinds, got 0 to forget"):
-        data.latent_shift(mean, log_variance, np.zeros_like(forget))
+        redirect.latent_shift(mean, log_variance, np.zeros_like(forget))
     with pytest.raises(ValueError, match="between 0 and 1, got 1"):
-        data.latent_shift(*posterior, share=1)
+        redirect.latent_shift(*posterior, share=1)

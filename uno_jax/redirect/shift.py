@@ -3,7 +3,8 @@
 from typing import NamedTuple
 
 import numpy as np
-from scipy import linalg, special
+
+# scipy comes with jax, and takes longer to import than uno_jax: imported where it is used.
 
 
 class LatentShift(NamedTuple):
@@ -23,10 +24,14 @@ class LatentShift(NamedTuple):
 
     def contest(self, latents: np.ndarray) -> np.ndarray:
         """c(z), the share of the forgotten at each of (N, K) latents, (N,) in [0, 1]."""
+        from scipy import special
+
         return special.expit(latents @ self.direction + self.offset)
 
     def __call__(self, latents: np.ndarray) -> np.ndarray:
         """The counterparts, (N, K) float32, of (N, K) latents; themselves outside."""
+        from scipy import special
+
         odds = latents @ self.direction + self.offset
         excess = np.maximum(odds - special.logit(self.share), 0.0)
         steps = excess / (self.direction @ self.difference)
@@ -73,13 +78,15 @@ def latent_shift(
 
     Examples:
       >>> import numpy as np
-      >>> from uno_jax import data
+      >>> from uno_jax import redirect
       >>> mean = np.array([[-2.0, 0], [-2, 1], [2, 0], [2, 1]])
-      >>> shift = data.latent_shift(mean, np.zeros((4, 2)), np.array([0, 0, 1, 1], bool))
+      >>> shift = redirect.latent_shift(mean, np.zeros((4, 2)), np.array([0, 0, 1, 1], bool))
       >>> shift(np.array([[2.0, 0.3], [-2.0, 0.3]])).round(2)
       array([[-0.55,  0.3 ],
              [-2.  ,  0.3 ]], dtype=float32)
     """
+    from scipy import linalg, special
+
     forget = np.asarray(forget)
     if (
         mean.ndim != 2
