@@ -1,7 +1,8 @@
 # make demo: an unlearned MNIST model and its report in runs/mnist-demo/
 # make celeba: a VAE of faces that forgets Male, then Eyeglasses, in runs/celeba/ (TFDS_DATA_DIR)
 # make dit: a diffusion transformer of digits that forgets a label, in runs/dit-dit/
-# make test: linters, import contracts and the test suite
+# make test: linters, import contracts, the test suite, and the wheel outside the checkout
+# make wheel: builds the wheel and runs tests/wheel with it, outside the checkout
 # make lock: refresh requirements.lock from the registry
 
 PYTHON ?= python3
@@ -11,7 +12,7 @@ INSTALL := $(BIN)/python -m pip install --quiet --no-compile --constraint requir
 # Of all that is installed Python compiles what is imported, once.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: demo celeba dit test lint lock clean
+.PHONY: demo celeba dit test lint lock clean wheel
 
 $(BIN)/python:
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed")'
@@ -47,7 +48,17 @@ lint: $(VENV)/.test
 	$(BIN)/lint-imports
 
 test: lint
-	$(BIN)/python -m pytest -n 2 --dist worksteal --durations 40
+	$(BIN)/python -m pytest -n 2 --dist worksteal --durations 40 --ignore tests/wheel
+	$(MAKE) wheel
+
+# The wheel comes first on the path and the checkout is not on it: what a user would import.
+wheel: $(VENV)/.test
+	rm -rf build/wheel build/outside
+	$(BIN)/python -m pip wheel --quiet --no-deps --wheel-dir build/wheel .
+	$(BIN)/python -m pip install --quiet --no-deps --no-compile --target build/outside build/wheel/*.whl
+	set -e; folder=$$(mktemp -d); cp -r tests/wheel README.md $$folder; cd $$folder; \
+	  PYTHONPATH=$(CURDIR)/build/outside:$$folder/wheel \
+	  $(CURDIR)/$(BIN)/python -m pytest -q -rA wheel; rm -rf $$folder
 
 lock: | $(BIN)/python
 	$(BIN)/python -m pip install --quiet uv

@@ -67,8 +67,8 @@ def compile_parts(
 
     The state is donated, and each run goes on from the state of the one before. Each turn of a
     step that alternates is a program, see `uno.jit_turns`; of one that takes no products, what
-    it does with the gradients, see `uno.make_gradients`, compiled once for all batch sizes. A
-    turn that is another method's step is that one's program if it is there too.
+    it does with the gradients, see `uno.training.make_gradients`, compiled once for all batch
+    sizes. A turn that is another method's step is that one's program if it is there too.
 
     Args:
       problem: the model, whose parameters are copied.
@@ -79,7 +79,9 @@ def compile_parts(
     Returns:
       By batch size, the parts of the steps.
     """
-    gradients = uno.make_gradients(problem.loss_fn, has_model_state=problem.has_model_state)
+    gradients = uno.training.make_gradients(
+        problem.loss_fn, has_model_state=problem.has_model_state
+    )
     bare = problems.first_state(problem, optax.identity()).replace(opt_state=())
     found = jax.eval_shape(gradients, bare, *next(iter(batches.values())))
     slots: dict[str, Any] = {}
@@ -130,7 +132,7 @@ def _plan(problem, method: str, methods: Sequence[str], found, whole: bool):
     """
     tx, descend = problems.transformation(problem, method)
     step, state = problems.make_step(problem, method)
-    update = uno.make_update(tx, descend=descend)
+    update = uno.training.make_update(tx, descend=descend)
     # The control makes no use of the forget gradient.
     entire = whole or method == "retain-descent"
     # Of several turns one may take none; without any, none need be traced to know.
@@ -148,7 +150,7 @@ def _plan(problem, method: str, methods: Sequence[str], found, whole: bool):
         else:
             programs.append((key, alone, False))
         keys.append(key)
-    return uno.copy_state(state), keys, programs
+    return uno.training.copy_state(state), keys, programs
 
 
 def _needs_no_batch(update, state, found) -> bool:

@@ -5,10 +5,10 @@
     python -m benchmarks.step_time --models DiT-B/2,DiT-XL/2 --methods surgery,uno \
         --batch 10,32 --dtype bfloat16 --remat
 
-A step without products is two programs, `uno.make_gradients`, which all methods of a model
-share, and `uno.make_update`; their times add up, and the row `gradients` is the first alone.
-With products, and with `--whole`, it is one program. Rounds are interleaved between the
-programs, every run is blocked on, and goes on from the state of the one before, donated. Of
+A step without products is two programs, `uno.training.make_gradients`, which all methods of a
+model share, and `uno.training.make_update`; their times add up, and the row `gradients` is the
+first alone. With products, and with `--whole`, it is one program. Rounds are interleaved between
+the programs, every run is blocked on, and goes on from the state of the one before, donated. Of
 methods that alternate the mean over the turns counts; a turn that is another method's step, as
 both of UNO-S, is that one's program. Programs are compiled as many at a time as there are cores.
 Memory is the compiler's plan of temporaries, FLOPs are XLA's count, and the peak is what this

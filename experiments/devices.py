@@ -47,11 +47,11 @@ def _jitted(step: Callable) -> Callable:
 ONE = Devices(
     axis_name=None,
     compile=lambda step, state: _jitted(step),
-    place=uno.copy_state,
+    place=uno.training.copy_state,
     spread=_same,
     whole=_same,
     kept=_same,
-    taken=uno.copy_state,
+    taken=uno.training.copy_state,
 )
 
 

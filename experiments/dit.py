@@ -207,7 +207,7 @@ def train(options: Options, lab: dit_lab.Lab, folder: common.RunFolder, name: st
     )
 
 
-def unlearn(options: Options, lab: dit_lab.Lab, folder, name: str, original) -> uno.Result:
+def unlearn(options: Options, lab: dit_lab.Lab, folder, name: str, original) -> uno.training.Result:
     """Runs one method from the original model, or takes what its checkpoint holds."""
     method, how = dit_settings.protocol(options, name)
     there = where(options)

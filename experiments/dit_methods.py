@@ -117,7 +117,7 @@ class Job(NamedTuple):
 
 def whole(state: uno.TrainState) -> Any:
     """All parameters of a job's state."""
-    return uno.join(state.params, state.model_state)
+    return uno.training.join(state.params, state.model_state)
 
 
 def prepare(
@@ -148,7 +148,9 @@ def prepare(
     if protocol.replay and model.replayed is None:
         raise ValueError(f"replay: expected samples of the model for {protocol.replay}, got none.")
     if "erasing" in method.needs and protocol.retaining:
-        method = method._replace(direction=lambda setting: uno.add_forget(1.0), descend="retain")
+        method = method._replace(
+            direction=lambda setting: uno.transforms.add_forget(1.0), descend="retain"
+        )
     tx = method.build(
         optax.adam(_schedule(protocol)), weight=protocol.weight, hessian=protocol.hessian
     )
@@ -157,9 +159,9 @@ def prepare(
     subset = uno.trainable(model.original, _moves(method.moves, where))
     retain_loss, forget_loss, other = _losses(method, protocol, model)
     step = uno.make_unlearning_step(
-        uno.with_frozen(retain_loss),
+        uno.training.with_frozen(retain_loss),
         tx,
-        forget_loss_fn=uno.with_frozen(forget_loss),
+        forget_loss_fn=uno.training.with_frozen(forget_loss),
         has_model_state=True,
         model_state_from="none",
         descend=method.descend,
@@ -198,7 +200,7 @@ def _losses(method, protocol, model):
     if protocol.labelled:
         forget_loss = diffusion.make_diffusion_loss(process)
     if protocol.exchange and "erasing" not in method.needs:
-        retain_loss = uno.exchange_loss(loss_fn, model.forgotten)
+        retain_loss = uno.losses.exchange_loss(loss_fn, model.forgotten)
     if "relabelling" in method.needs:
         other = ("relabel", "forget")
         retain_loss = _with_relabelling(loss_fn, process, model.forgotten, model.exchange)
@@ -240,7 +242,7 @@ def _with_relabelling(loss_fn, process, forgotten, exchange):
         noise = jax.random.normal(noise_key, images.shape)
         return diffusion.add_noise(process.schedule, images, times, noise), times
 
-    relabelling = uno.relabelling_loss(
+    relabelling = uno.losses.relabelling_loss(
         noisy_fn, diffusion.outputs(process), forgotten=forgotten, exchange=exchange
     )
 
@@ -272,7 +274,7 @@ def _erasing(process, model, protocol):
         )
         return noisy, diffusion.sampling_times(process.schedule, steps)[stop]
 
-    return uno.erasing_loss(
+    return uno.losses.erasing_loss(
         noisy_fn,
         diffusion.outputs(process),
         model.original,

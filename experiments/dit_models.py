@@ -104,7 +104,7 @@ def train(
         0.0, learning_rate, min(WARMUP, steps // 4), steps
     )
     tx = optax.chain(
-        optax.clip_by_global_norm(1.0), optax.adam(schedule), uno.average_params(AVERAGE)
+        optax.clip_by_global_norm(1.0), optax.adam(schedule), uno.transforms.average_params(AVERAGE)
     )
     init_key, key = jax.random.split(jax.random.key(seed))
     initialise = jax.jit(network.init)

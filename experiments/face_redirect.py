@@ -45,10 +45,10 @@ def face_terms(vae: models.ConvVAE, original: uno.TrainState, anchor_weight: flo
         del key
         return features(original.params, batch["shifted"])
 
-    family = uno.gaussian(SCALE)
+    family = uno.losses.gaussian(SCALE)
     return (
-        uno.match(outputs_fn, target_fn, family, weight=anchor_weight),
-        uno.match(outputs_fn, target_fn, family),
+        uno.losses.match(outputs_fn, target_fn, family, weight=anchor_weight),
+        uno.losses.match(outputs_fn, target_fn, family),
     )
 
 

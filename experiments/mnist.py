@@ -105,7 +105,7 @@ def train_vae(
     )
 
 
-def unlearn(options, folder, method, model, guide, look, where=devices.ONE) -> uno.Result:
+def unlearn(options, folder, method, model, guide, look, where=devices.ONE) -> uno.training.Result:
     """Runs one method from the original model.
 
     A gradient method stops when the guide sees few enough; the redirect
@@ -115,7 +115,7 @@ def unlearn(options, folder, method, model, guide, look, where=devices.ONE) -> u
     protocol = Protocol(**{k: v for k, v in vars(options).items() if k in fields})
     job = prepare(method, protocol, model, guide, options.forget, where.axis_name)
     if method.matches:
-        steps, forgotten = options.redirect_steps, uno.settled(options.redirect_tolerance)
+        steps, forgotten = options.redirect_steps, uno.training.settled(options.redirect_tolerance)
     else:
         steps, forgotten = options.steps, lambda row: row["guide_fraction"] < options.stop_below
     return resumable.unlearn_or_restore(

@@ -80,7 +80,7 @@ class Lab:
             part(self.test, False), part(self.test, True),
         )  # fmt: skip
 
-    def unlearn(self, name: str, method: str, digit: int, **protocol: Any) -> uno.Result:
+    def unlearn(self, name: str, method: str, digit: int, **protocol: Any) -> uno.training.Result:
         """Runs a gradient method until the guide sees few enough."""
         latents = jax.random.normal(jax.random.key(self.options.seed + 2), (128, 2))
 
@@ -103,7 +103,7 @@ class Lab:
 
     def redirect(
         self, state: uno.TrainState, digit: int, gone: tuple[int, ...], name: str
-    ) -> uno.Result:
+    ) -> uno.training.Result:
         """Redirects a digit of a model; of digits gone before nothing is looked at."""
         return self._run(
             name,
@@ -115,7 +115,9 @@ class Lab:
             steps=self.options.redirect_steps,
         )
 
-    def _run(self, name, method, start, train, digit, protocol, guide=None, **loop) -> uno.Result:
+    def _run(
+        self, name, method, start, train, digit, protocol, guide=None, **loop
+    ) -> uno.training.Result:
         split = data.split_by_label(train, lambda label: label == digit)
         model = redirect.digits(self.vae, start, train, split, data.flatten(train))
         job = prepare(uno.methods.get_method(method), protocol, model, guide, digit)

@@ -182,7 +182,7 @@ def make_step(vae: models.MnistVAE, guide: Callable, row: Row, digit: int, rate:
     def hat(params, model_state, key):
         del key
         batch_stats, latents = model_state
-        return uno.hat_divergence(guide(drawn(params, batch_stats, latents)[0]), digit)
+        return uno.losses.hat_divergence(guide(drawn(params, batch_stats, latents)[0]), digit)
 
     tx = optax.chain(row.tx(uno.add_loss(hat, WEIGHT)), optax.adam(rate))
 

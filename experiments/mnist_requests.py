@@ -75,10 +75,11 @@ def fulfil_requests(options: Options, lab: Lab) -> list[dict[str, str]]:
         return said
 
     requests = [
-        uno.Request(str(digit), run_for(number), "redirect") for number, digit in enumerate(digits)
+        uno.requests.Request(str(digit), run_for(number), "redirect")
+        for number, digit in enumerate(digits)
     ]
     ledger = folder.path / "checkpoints" / "ledger.jsonl"
-    uno.unlearn_requests(
+    uno.requests.unlearn_requests(
         requests,
         lab.original,
         ledger=ledger,
@@ -94,7 +95,7 @@ def summarise(folder: common.RunFolder, digits: tuple[int, ...], ledger: Path):
     """A row per audit, and the figure of what is left of each digit."""
     rows: list[dict[str, str]] = []
     curves: dict[str, list[tuple[int, float, float, float]]] = {}
-    for number, entry in enumerate(uno.read_ledger(ledger), start=1):
+    for number, entry in enumerate(uno.requests.read_ledger(ledger), start=1):
         names = tuple(map(str, digits[:number]))
         for digit in names:
             file = folder.path / "audits" / audit_name(names, digit) / "audit.json"

@@ -49,8 +49,8 @@ def vae_terms(model: models.MnistVAE, original: uno.TrainState, anchor_weight: f
         return jax.scipy.special.logit(jnp.clip(batch["targets"], 1e-6, 1 - 1e-6))
 
     return (
-        uno.match(outputs_fn, target_fn, uno.bernoulli(), weight=anchor_weight),
-        uno.match(outputs_fn, target_fn, uno.bernoulli()),
+        uno.losses.match(outputs_fn, target_fn, uno.losses.bernoulli(), weight=anchor_weight),
+        uno.losses.match(outputs_fn, target_fn, uno.losses.bernoulli()),
     )
 
 

@@ -136,10 +136,10 @@ def _naming(series: checkpoints.Series) -> Iterator[None]:
     """Adds to an error of numbers what is left."""
     try:
         yield
-    except uno.NonFiniteError as error:
+    except uno.training.NonFiniteError as error:
         with contextlib.suppress(OSError):
             series.wait()
-        raise uno.NonFiniteError(f"{error} {series.last_good}") from error
+        raise uno.training.NonFiniteError(f"{error} {series.last_good}") from error
 
 
 def seconds_of(folder: common.RunFolder, name: str) -> float:
@@ -160,7 +160,7 @@ def unlearn_or_restore(
     forgotten: Callable[[dict], bool] | None = None,
     save_every: int = 25,
     devices: Devices = ONE,
-) -> uno.Result:
+) -> uno.training.Result:
     """Unlearns for a number of steps or until forgotten, or takes what a checkpoint holds.
 
     State and history are saved as in `train_or_restore`. A method that destroys the model
@@ -180,7 +180,7 @@ def unlearn_or_restore(
       devices: how the step is run.
 
     Returns:
-      A `uno.Result`; the rows of its history count steps from the beginning. The last row
+      A `uno.training.Result`; the rows of its history count steps from the beginning. The last row
       and those before a checkpoint say how many `seconds` it took, interruptions aside.
     """
     with _opened(folder, name, save_every) as (series, preemption):
@@ -194,7 +194,7 @@ def unlearn_or_restore(
             history, stopped = restored.extras["history"], restored.extras["stopped"]
             ended = stopped or len(history) >= steps or "destroyed" in history[-1]
         if ended:
-            return uno.Result(devices.whole(state), history, stopped)
+            return uno.training.Result(devices.whole(state), history, stopped)
         retain, forget = streams()
         for _ in history:
             next(retain), next(forget)
@@ -234,7 +234,7 @@ def unlearn_or_restore(
                     after=after,
                 )
             state, stopped = result.state, result.stopped
-        except uno.NonFiniteError as error:
+        except uno.training.NonFiniteError as error:
             common.console.print(f"{name}: destroyed at {error}", style="yellow", markup=False)
             history[-1]["destroyed"] = True
             series.wait()
@@ -243,4 +243,4 @@ def unlearn_or_restore(
         save(state, stopped)
         series.wait()
         _leave(series, asked)
-    return uno.Result(devices.whole(state), history, stopped)
+    return uno.training.Result(devices.whole(state), history, stopped)

@@ -76,7 +76,7 @@ class Model(NamedTuple):
 
 def second_moment(model: Model, norm: str, batch_size: int = 128) -> Any:
     """Mean square of 50 retain gradients of the training loss at the original."""
-    return uno.second_moment(
+    return uno.training.second_moment(
         models.make_vae_loss(model.vae, norm=norm),
         model.original.params,
         model.batches(model.split.retain, batch_size=batch_size, seed=987),
@@ -126,7 +126,7 @@ def prepare(
         if classify is None:
             raise ValueError("hat: expected a classifier to guide it, got None.")
         sample = _sampler(vae, protocol)
-        added = (uno.add_loss(uno.hat_loss(classify, sample, forgotten), protocol.hat),)
+        added = (uno.add_loss(uno.losses.hat_loss(classify, sample, forgotten), protocol.hat),)
     tx = method.build(
         optax.adam(protocol.learning_rate),
         weight=protocol.weight,
@@ -138,7 +138,7 @@ def prepare(
     def start(key):
         state = uno.create_state(original.params, tx, key, model_state=original.model_state)
         if protocol.warm:
-            state = state.replace(opt_state=uno.warm_adam(state.opt_state, moment))
+            state = state.replace(opt_state=uno.training.warm_adam(state.opt_state, moment))
         return state
 
     if method.matches:

@@ -191,7 +191,7 @@ CASES = {
         "evaluate_every: expected at least 1, got 0",
     ),
     "too few batches": (
-        lambda: uno.second_moment(LOSS, jnp.zeros(2), RETAIN, KEY, count=2),
+        lambda: uno.training.second_moment(LOSS, jnp.zeros(2), RETAIN, KEY, count=2),
         "batches: expected at least 2, got 1",
     ),
     "no parameters to train": (

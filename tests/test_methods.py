@@ -36,7 +36,7 @@ def test_every_row_takes_two_steps_along_its_formula(name):
 
         return flat(jax.grad(objective)(p))
 
-    salient = flat(uno.saliency_mask(jax.grad(mlp_loss)(start, forget), 0.5))
+    salient = flat(uno.transforms.saliency_mask(jax.grad(mlp_loss)(start, forget), 0.5))
 
     def formulas(p, turn):
         r, f = (flat(jax.grad(mlp_loss)(p, batch)) for batch in (retain, forget))
@@ -53,7 +53,7 @@ def test_every_row_takes_two_steps_along_its_formula(name):
             "ascent-descent": r if turn else -f,
             "orthogonal-ascent": r - np.linalg.norm(r) * across / np.linalg.norm(across),
             "salun": salient * (r - f),
-            # The same direction; what they descend is another loss, see tests/objectives.
+            # The same direction; what they descend is another loss, see tests/losses.
             "salun-relabel": salient * r,
             "esd-x": f,
             "esd-u": f,
@@ -80,7 +80,7 @@ def test_every_row_takes_the_hat(name):
     def sample_fn(p, model_state, key):
         return jnp.tanh(inputs @ p[0]["w"] + p[0]["b"]) @ p[1]["w"] + p[1]["b"]
 
-    hat = uno.hat_loss(lambda x: x, sample_fn, forgotten=0)
+    hat = uno.losses.hat_loss(lambda x: x, sample_fn, forgotten=0)
     retain, forget = mlp_batch(1, 9, SIZES), mlp_batch(2, 9, SIZES)
 
     def moved(added):

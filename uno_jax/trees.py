@@ -164,7 +164,7 @@ def accept_masked(grad_fn: Callable, params: PyTree) -> Callable:
       >>> import jax, jax.numpy as jnp, optax
       >>> import uno_jax as uno
       >>> params = {"a": jnp.array(2.0), "b": jnp.array(3.0)}
-      >>> grad_fn = uno.accept_masked(jax.grad(lambda p: p["a"] * p["b"]), params)
+      >>> grad_fn = uno.training.accept_masked(jax.grad(lambda p: p["a"] * p["b"]), params)
       >>> grad_fn({"a": jnp.array(2.0), "b": optax.MaskedNode()})
       {'a': Array(3., dtype=float32, weak_type=True), 'b': MaskedNode()}
     """

@@ -36,7 +36,7 @@ def test_divergence_of_gaussians_by_integration():
     integrand = p * (
         stats.norm.logpdf(x, mean_p, np.sqrt(var_p)) - stats.norm.logpdf(x, mean_q, np.sqrt(var_q))
     )
-    got = uno.diagonal_gaussian().divergence(
+    got = uno.losses.diagonal_gaussian().divergence(
         (np.array([[mean_p]]), np.log([[var_p]])), (np.array([[mean_q]]), np.log([[var_q]]))
     )
     assert got.shape == (1,) and got[0] == pytest.approx(np.trapezoid(integrand, x), rel=1e-6)

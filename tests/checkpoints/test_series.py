@@ -153,11 +153,13 @@ def test_a_state_that_is_not_finite_is_not_saved(tmp_path):
     bad = state_at(7)
     bad.params["w"] = bad.params["w"].at[3, 2].set(jnp.inf)
     with series(tmp_path) as files:
-        with pytest.raises(uno.NonFiniteError, match="step 7: .*at params/w; there is no checkp"):
+        with pytest.raises(
+            uno.training.NonFiniteError, match="step 7: .*at params/w; there is no checkp"
+        ):
             files.save(bad)
         files.save(state_at(5))
         files.wait()
-        with pytest.raises(uno.NonFiniteError, match="the last good checkpoint is 5 in"):
+        with pytest.raises(uno.training.NonFiniteError, match="the last good checkpoint is 5 in"):
             files.save(bad)
         assert files.latest == 5
 

@@ -113,7 +113,9 @@ def test_training_that_is_not_finite_names_the_last_good_checkpoint(tmp_path):
     tx = optax.adam(1e-2)
     step = uno.make_training_step(bad_loss_fn, tx)
     start = uno.create_state(mlp_params(0, SIZES), tx, jax.random.key(0))
-    with pytest.raises(uno.NonFiniteError, match="step 1: loss .*the last good checkpoint is 4 in"):
+    with pytest.raises(
+        uno.training.NonFiniteError, match="step 1: loss .*the last good checkpoint is 4 in"
+    ):
         resumable.train_or_restore(
             folder, "training", step, start, stream(1), steps=8, save_every=2
         )

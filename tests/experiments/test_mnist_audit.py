@@ -46,7 +46,7 @@ def test_requests_go_into_a_ledger_and_are_audited_again(reference_dir, tmp_path
     assert [(row["after requests"], row["digit"]) for row in rows] == [
         ("1", "1"), ("1, 7", "1"), ("1, 7", "7"),
     ]  # fmt: skip
-    ledger = uno.read_ledger(tmp_path / "checkpoints" / "ledger.jsonl")
+    ledger = uno.requests.read_ledger(tmp_path / "checkpoints" / "ledger.jsonl")
     assert [entry["request"] for entry in ledger] == ["1", "7"]
     assert set(ledger[1]["audits"]) == {"1", "7"}
     assert len(ledger[1]["audits"]["7"]["audit"]) == 64

@@ -144,7 +144,7 @@ def test_hat_and_its_gradient(golden, published, reference_dir):
         )
         return jax.nn.sigmoid(logits)
 
-    loss_fn = uno.hat_loss(classify, sample_fn, forgotten=1)
+    loss_fn = uno.losses.hat_loss(classify, sample_fn, forgotten=1)
     value, grads = jax.value_and_grad(loss_fn)(published["params"], published["batch_stats"], None)
     np.testing.assert_allclose(value, golden["hat_loss"], rtol=1e-4)
     assert_relative(golden_vector(grads, golden), golden["grad_hat"], 1e-4)
@@ -155,10 +155,14 @@ def test_surgery_directions(problem, golden):
     retain, forget = jax.grad(loss("retain"))(params), jax.grad(loss("forget"))(params)
     r, f = (golden[f"grad_{side}"].astype(np.float64) for side in ("retain", "forget"))
     assert_relative(
-        golden_vector(uno.project_out(retain, forget), golden), r - (r @ f) / (f @ f) * f, 1e-4
+        golden_vector(uno.transforms.project_out(retain, forget), golden),
+        r - (r @ f) / (f @ f) * f,
+        1e-4,
     )
     assert_relative(
-        golden_vector(uno.project_out(forget, retain), golden), f - (f @ r) / (r @ r) * r, 1e-4
+        golden_vector(uno.transforms.project_out(forget, retain), golden),
+        f - (f @ r) / (r @ r) * r,
+        1e-4,
     )
 
 

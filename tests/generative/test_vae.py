@@ -41,7 +41,7 @@ def by_hand(likelihood):
     return ((IMAGES - outputs) ** 2).sum(axis=(1, 2)) / (2 * scale**2) + kl
 
 
-@pytest.mark.parametrize("likelihood", ["bernoulli", "gaussian", uno.gaussian(0.3)])
+@pytest.mark.parametrize("likelihood", ["bernoulli", "gaussian", uno.losses.gaussian(0.3)])
 def test_the_loss_is_the_bound_and_its_mean(likelihood):
     vae = VAE(encode, decode, likelihood)
     batch = {"image": jnp.asarray(IMAGES)}
@@ -71,7 +71,7 @@ def test_samples_are_pictures_of_the_prior():
 def test_a_sound_model_passes():
     VAE(encode, decode).check(params(), IMAGES)
     VAE(encode, sigmoid_decode, "gaussian").check(params(), IMAGES)
-    VAE(encode, decode, uno.gaussian(0.3)).check(params(), 5 * IMAGES)
+    VAE(encode, decode, uno.losses.gaussian(0.3)).check(params(), 5 * IMAGES)
 
 
 def refused(match, *functions, images=IMAGES):

@@ -43,7 +43,7 @@ def pictures(count, level):
 
 
 def two_steps(job):
-    state = uno.copy_state(job.start(jax.random.key(0)))
+    state = uno.training.copy_state(job.start(jax.random.key(0)))
     streams = job.streams(0)
     step = jax.jit(job.step)
     for _ in range(2):

@@ -50,7 +50,7 @@ def make(name, axis_name=None, accumulate=1):
 def two_steps(step, state, retain, forget, whole=lambda state: state):
     """The updates of UNO and of surgery, one vector each, and the metrics of both."""
     vectors, metrics = [flat(whole(state).params)], []
-    state = uno.copy_state(state)
+    state = uno.training.copy_state(state)
     for _ in range(2):
         state, row = step(state, retain, forget)
         vectors.append(flat(whole(state).params))

@@ -30,7 +30,7 @@ def problem(dtype, tx):
 )
 def test_the_gradients_are_traced_once_for_all_and_the_steps_are_the_same(dtype, methods):
     gradients = jax.jit(
-        chex.assert_max_traces(uno.make_gradients(loss_fn, has_model_state=True), n=1)
+        chex.assert_max_traces(uno.training.make_gradients(loss_fn, has_model_state=True), n=1)
     )
     wraps = {(name, False) for name in methods} | {("surgery", True)}
     for name, masked in sorted(wraps):
@@ -39,12 +39,12 @@ def test_the_gradients_are_traced_once_for_all_and_the_steps_are_the_same(dtype,
         if masked:
             direction = optax.masked(direction, {"net": True, "none": None})
         tx = optax.chain(direction, optax.adam(1e-2))
-        update = uno.jit_turns(uno.make_update(tx, descend=row.descend))
+        update = uno.jit_turns(uno.training.make_update(tx, descend=row.descend))
         step = jax.jit(
             uno.make_unlearning_step(loss_fn, tx, has_model_state=True, descend=row.descend)
         )
         expected, *batches = problem(dtype, tx)
-        got = uno.copy_state(expected)
+        got = uno.training.copy_state(expected)
         for _ in range(3):
             expected, row_expected = step(expected, *batches)
             got, metrics = update(got, gradients(got.replace(opt_state=()), *batches))
@@ -62,8 +62,8 @@ def test_on_eight_devices_as_on_one():
     mesh = jax.make_mesh((8,), ("data",), axis_types=(jax.sharding.AxisType.Auto,))
     over = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec("data"))
     everywhere = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec())
-    gradients = jax.jit(uno.make_gradients(loss_fn, has_model_state=True))
-    update = jax.jit(uno.make_update(tx))
+    gradients = jax.jit(uno.training.make_gradients(loss_fn, has_model_state=True))
+    update = jax.jit(uno.training.make_update(tx))
     alone, expected = update(state, gradients(state, *batches))
     state, batches = jax.device_put(state, everywhere), jax.device_put(batches, over)
     spread, got = update(state, gradients(state, *batches))
@@ -74,10 +74,10 @@ def test_on_eight_devices_as_on_one():
 def test_products_need_the_whole_step():
     tx = optax.chain(uno.orthogonalize(1.0), optax.sgd(0.1))
     state, *batches = problem(jnp.float32, tx)
-    found = uno.make_gradients(loss_fn, has_model_state=True)(state, *batches)
+    found = uno.training.make_gradients(loss_fn, has_model_state=True)(state, *batches)
     with pytest.raises(ValueError, match="gradients alone, got one that takes products"):
-        uno.make_update(tx)(state, found)
+        uno.training.make_update(tx)(state, found)
     with pytest.raises(ValueError, match=r"descend: expected one of .* got 'both'"):
-        uno.make_update(tx, descend="both")
+        uno.training.make_update(tx, descend="both")
     with pytest.raises(ValueError, match=r"model_state_from: expected one of .* got 'x'"):
-        uno.make_gradients(loss_fn, model_state_from="x")
+        uno.training.make_gradients(loss_fn, model_state_from="x")

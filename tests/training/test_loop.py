@@ -64,10 +64,10 @@ def test_train_descends():
 
 def test_progress_lines():
     file = io.StringIO()
-    report = uno.print_progress(every_seconds=0.0, file=file)
+    report = uno.training.print_progress(every_seconds=0.0, file=file)
     report({"step": 3, "retain_loss": jnp.asarray(0.5)})
     assert file.getvalue() == "step 3  retain_loss 0.5\n"
-    slow = uno.print_progress(every_seconds=1e6, file=file)
+    slow = uno.training.print_progress(every_seconds=1e6, file=file)
     slow({"step": 4})
     slow({"step": 5})
     assert "step 5" not in file.getvalue()
@@ -101,7 +101,9 @@ def test_metrics_that_are_not_finite_stop_the_loop_and_name_the_leaves(bad_step)
     step, state, _, forget = setup(optax.adam(0.1))
     batches = [jnp.ones(2)] * 4
     batches[bad_step - 1] = jnp.array([jnp.nan, 1.0])
-    with pytest.raises(uno.NonFiniteError, match=f"step {bad_step}: .*retain_loss nan.* at params"):
+    with pytest.raises(
+        uno.training.NonFiniteError, match=f"step {bad_step}: .*retain_loss nan.* at params"
+    ):
         uno.unlearn(step, state, batches, forget, max_steps=4)
     result = uno.unlearn(step, state, batches, forget, max_steps=4, check_finite=False)
     assert len(result.history) == 4
@@ -120,5 +122,5 @@ def test_leaves_that_are_not_finite_are_named_whatever_their_kind(on_host, monke
     monkeypatch.setattr(trees, "on_host", lambda leaves: on_host)
     tree = {"a": jnp.ones(2, jnp.bfloat16), "b": [jnp.array([jnp.inf])], "i": jnp.arange(3),
             "k": jax.random.key(0), "n": None, "z": jnp.array([1.0, jnp.nan])}  # fmt: skip
-    assert uno.non_finite_leaves(tree) == ["b/0", "z"]
-    assert uno.non_finite_leaves({}) == []
+    assert uno.training.non_finite_leaves(tree) == ["b/0", "z"]
+    assert uno.training.non_finite_leaves({}) == []

@@ -20,8 +20,10 @@ def problem(tx):
     retain = jnp.asarray(rng.normal(size=(32, 2)) @ np.eye(4)[:2], jnp.float32)
     forget = jnp.asarray(rng.normal(size=(16, 1)) * np.eye(4)[3], jnp.float32)
     step = uno.make_matching_step(
-        uno.anchor(outputs_fn, original, uno.gaussian()),
-        uno.match(outputs_fn, lambda batch, key: jnp.tile(3.0 * batch[:, 3:], 3), uno.gaussian()),
+        uno.losses.anchor(outputs_fn, original, uno.losses.gaussian()),
+        uno.losses.match(
+            outputs_fn, lambda batch, key: jnp.tile(3.0 * batch[:, 3:], 3), uno.losses.gaussian()
+        ),
         tx,
     )
     return step, uno.create_state(original, tx, jax.random.key(0)), retain, forget
@@ -49,8 +51,8 @@ def test_the_retain_term_alone_stays_exactly_where_it_is():
     tx = chain()
     step, state, retain, forget = problem(tx)
     step = uno.make_matching_step(
-        uno.anchor(outputs_fn, state.params, uno.gaussian()),
-        uno.anchor(outputs_fn, state.params, uno.gaussian()),
+        uno.losses.anchor(outputs_fn, state.params, uno.losses.gaussian()),
+        uno.losses.anchor(outputs_fn, state.params, uno.losses.gaussian()),
         tx,
     )
     new, metrics = step(state, retain, forget)

@@ -106,7 +106,7 @@ def test_pmap_averages_both_gradients_before_the_projection():
     np.testing.assert_allclose(flat(first), flat(whole.params), atol=1e-6)
     # Averaging projected gradients instead would be another direction.
     per_device = jax.vmap(
-        lambda r, f: uno.project_out(
+        lambda r, f: uno.transforms.project_out(
             jax.grad(mlp_loss)(state.params, r), jax.grad(mlp_loss)(state.params, f)
         )
     )(*split)

@@ -30,7 +30,7 @@ def test_each_parameter_is_on_one_side(where):
     subset = uno.trainable(PARAMS, where)
     assert names(subset.trainable) == ["block_1/w", "block_2/w"]
     assert len(names(subset.frozen)) == 4
-    chex.assert_trees_all_equal(uno.join(*subset), PARAMS)
+    chex.assert_trees_all_equal(uno.training.join(*subset), PARAMS)
 
 
 def test_nothing_chosen_is_named():
@@ -41,12 +41,12 @@ def test_nothing_chosen_is_named():
 def test_a_parameter_in_both_trees_is_refused():
     subset = uno.trainable(PARAMS, "w$")
     with pytest.raises(ValueError, match="got it in both"):
-        uno.join(subset.trainable, subset.trainable)
+        uno.training.join(subset.trainable, subset.trainable)
 
 
 def test_none_leaves_stay_none():
     params = {**PARAMS, "nothing": None}
-    chex.assert_trees_all_equal(uno.join(*uno.trainable(params, "w$")), params)
+    chex.assert_trees_all_equal(uno.training.join(*uno.trainable(params, "w$")), params)
 
 
 @pytest.mark.parametrize(
@@ -60,7 +60,7 @@ def test_the_step_is_that_of_the_part_alone(direction):
     state = uno.create_state(subset.trainable, tx, jax.random.key(0), model_state=subset.frozen)
     step = jax.jit(
         uno.make_unlearning_step(
-            uno.with_frozen(loss_fn), tx, has_model_state=True, model_state_from="none"
+            uno.training.with_frozen(loss_fn), tx, has_model_state=True, model_state_from="none"
         )
     )
     after, metrics = step(state, retain, forget)
@@ -78,7 +78,9 @@ def test_the_step_is_that_of_the_part_alone(direction):
     other, _ = jax.jit(uno.make_unlearning_step(loss_fn, masked))(
         uno.create_state(PARAMS, masked, jax.random.key(0)), retain, forget
     )
-    chex.assert_trees_all_close(uno.join(after.params, after.model_state), other.params, atol=1e-5)
+    chex.assert_trees_all_close(
+        uno.training.join(after.params, after.model_state), other.params, atol=1e-5
+    )
     r, f = (jax.grad(loss_fn)(PARAMS, batch, None)["block_1"] for batch in (retain, forget))
     r, f = (np.concatenate([np.ravel(x) for x in jax.tree.leaves(g)]) for g in (r, f))
     np.testing.assert_allclose(

@@ -41,7 +41,7 @@ def test_the_steps_are_those_of_one_program_and_each_turn_is_traced_once(tx, pro
     step, state, *batches = problem(tx)
     whole = jax.jit(step)
     alone = uno.jit_turns(chex.assert_max_traces(step, n=programs))
-    expected, got = state, uno.copy_state(state)
+    expected, got = state, uno.training.copy_state(state)
     for number in range(2 * programs):
         expected, row = whole(expected, *batches)
         got, metrics = alone(got, *batches)
@@ -88,7 +88,7 @@ def test_an_update_that_is_not_made_does_not_count():
     step = uno.jit_turns(step)
     broken = jax.tree.map(lambda leaf: jnp.full_like(leaf, jnp.nan), retain)
     # Its state holds one zero more than once.
-    state, _ = step(uno.copy_state(state), retain, forget)
+    state, _ = step(uno.training.copy_state(state), retain, forget)
     assert turns_of(state) == ((1, 2),)
     before = jax.device_get(state.params)
     state, _ = step(state, broken, forget)
@@ -109,13 +109,13 @@ def test_one_that_may_be_left_out_of_a_chain_is_an_error():
     )
     step, state, *batches = problem(optax.chain(tx, optax.sgd(1e-2)))
     with pytest.raises(ValueError, match="jit_turns: expected each update to go through every"):
-        uno.jit_turns(step)(uno.copy_state(state), *batches)
+        uno.jit_turns(step)(uno.training.copy_state(state), *batches)
 
 
 def test_the_loops_take_it():
     step, state, *batches = problem(optax.chain(UNO_S, optax.sgd(1e-2)))
     steps = [[batch] * 4 for batch in batches]
-    got = uno.unlearn(uno.jit_turns(step), uno.copy_state(state), *steps, max_steps=4)
+    got = uno.unlearn(uno.jit_turns(step), uno.training.copy_state(state), *steps, max_steps=4)
     expected = uno.unlearn(jax.jit(step), state, *steps, max_steps=4)
     assert ["penalty_norm" in row for row in got.history] == [True, False, True, False]
     np.testing.assert_allclose(

@@ -21,7 +21,7 @@ def batches(count):
 @pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
 def test_second_moment_is_the_mean_square(dtype):
     params = mlp_params(0, SIZES, dtype)
-    got = uno.second_moment(loss_fn, params, batches(6), jax.random.key(0), count=4)
+    got = uno.training.second_moment(loss_fn, params, batches(6), jax.random.key(0), count=4)
     grads = [flat(jax.grad(mlp_loss)(params, batch)) for batch in batches(4)]
     expected = np.mean(np.square(grads), axis=0)
     np.testing.assert_allclose(flat(got), expected, rtol=8 * float(jnp.finfo(dtype).eps))
@@ -34,22 +34,22 @@ def test_second_moment_with_a_model_state_and_too_few_batches():
 
     params = mlp_params(0, SIZES)
     key = jax.random.key(0)
-    plain = uno.second_moment(loss_fn, params, batches(2), key, count=2)
-    doubled = uno.second_moment(
+    plain = uno.training.second_moment(loss_fn, params, batches(2), key, count=2)
+    doubled = uno.training.second_moment(
         stateful, params, batches(2), key, count=2, model_state=2.0, has_model_state=True
     )
     np.testing.assert_allclose(flat(doubled), 4 * flat(plain), rtol=1e-5)
     with pytest.raises(ValueError, match="batches: expected at least 3, got 2"):
-        uno.second_moment(loss_fn, params, batches(2), key, count=3)
+        uno.training.second_moment(loss_fn, params, batches(2), key, count=3)
     with pytest.raises(ValueError, match="count: expected at least 1"):
-        uno.second_moment(loss_fn, params, batches(2), key, count=0)
+        uno.training.second_moment(loss_fn, params, batches(2), key, count=0)
 
 
 @pytest.mark.parametrize("tx", [optax.adam(0.1), optax.chain(uno.surgery(), optax.adam(0.1))])
 def test_a_warm_state_takes_steps_in_proportion_to_the_gradient(tx):
     params, grads = mlp_params(0, SIZES), mlp_params(1, SIZES)
     moment = jax.tree.map(lambda x: x**2 + 0.1, mlp_params(2, SIZES))
-    state = uno.warm_adam(tx.init(params), moment)
+    state = uno.training.warm_adam(tx.init(params), moment)
     zero = jax.tree.map(jnp.zeros_like, grads)
     updates, _ = tx.update(grads, state, params, forget_grads=zero)
     nu = 0.999 * flat(moment) + 0.001 * flat(grads) ** 2
@@ -63,7 +63,7 @@ def test_a_checkpoint_has_the_second_moment():
     for batch in batches(3):
         state, _ = step(state, batch)
     moment = optax.tree.get(state.opt_state, "nu")
-    warm = uno.warm_adam(tx.init(params), moment)
+    warm = uno.training.warm_adam(tx.init(params), moment)
     np.testing.assert_array_equal(flat(optax.tree.get(warm, "nu")), flat(moment))
 
 
@@ -71,6 +71,6 @@ def test_no_adam_two_adams_and_another_shape():
     params = jnp.zeros(2)
     for tx, found in ((optax.sgd(1.0), 0), (optax.chain(optax.adam(1.0), optax.adam(1.0)), 2)):
         with pytest.raises(ValueError, match=f"expected exactly one Adam .* found {found}"):
-            uno.warm_adam(tx.init(params), params)
+            uno.training.warm_adam(tx.init(params), params)
     with pytest.raises(ValueError, match="second_moment does not match the state's nu"):
-        uno.warm_adam(optax.adam(1.0).init(params), jnp.zeros(3))
+        uno.training.warm_adam(optax.adam(1.0).init(params), jnp.zeros(3))

@@ -29,7 +29,7 @@ def test_adds_the_gradient_of_its_loss_once_traced(dtype):
         key = jax.random.key(seed)
         got, state = update(u, state, params, forget_grads=f, model_state=2.0, key=key)
     noise = float(jax.random.normal(key, ()))
-    expected = -(flat(uno.project_out(u, f)) + 0.3 * 2.0 * noise * 2.0 * flat(params))
+    expected = -(flat(uno.transforms.project_out(u, f)) + 0.3 * 2.0 * noise * 2.0 * flat(params))
     eps = float(jnp.finfo(dtype).eps)
     np.testing.assert_allclose(flat(got), expected, atol=16 * eps)
     np.testing.assert_allclose(

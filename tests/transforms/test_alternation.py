@@ -52,7 +52,7 @@ def test_uno_s_is_uno_on_odd_steps_and_surgery_on_even_ones_in_one_trace(dtype):
             retain_grad_fn=retain_grad_fn,
             forget_grad_fn=forget_grad_fn,
         )[0],
-        uno.project_out(r, f),
+        uno.transforms.project_out(r, f),
     ]
     state = tx.init(params)
     for turn in range(4):

@@ -23,8 +23,8 @@ def orthogonal(r, f):
 
 CASES = {
     "ascend": (uno.ascend, lambda r, f: -f),
-    "add_forget": (lambda: uno.add_forget(-0.5), lambda r, f: r - 0.5 * f),
-    "ascend_orthogonally": (lambda: uno.ascend_orthogonally(BETA), orthogonal),
+    "add_forget": (lambda: uno.transforms.add_forget(-0.5), lambda r, f: r - 0.5 * f),
+    "ascend_orthogonally": (lambda: uno.transforms.ascend_orthogonally(BETA), orthogonal),
 }
 every = pytest.mark.parametrize(("build", "formula"), CASES.values(), ids=CASES)
 
@@ -93,7 +93,7 @@ def test_another_structure_is_named(build, formula):
 @pytest.mark.parametrize("forget_scale", [0.0, 1.0, -2.0])
 def test_zero_or_parallel_forget_gradients_leave_the_retain_gradient(forget_scale):
     r = random_tree(0)
-    tx = uno.ascend_orthogonally(1.0)
+    tx = uno.transforms.ascend_orthogonally(1.0)
     f = jax.tree.map(lambda x: forget_scale * x, r)
     result, _ = tx.update(r, tx.init(r), r, forget_grads=f)
     np.testing.assert_allclose(flat(result), flat(r), atol=1e-6 * np.linalg.norm(flat(r)))
@@ -101,11 +101,11 @@ def test_zero_or_parallel_forget_gradients_leave_the_retain_gradient(forget_scal
 
 def test_a_zero_retain_gradient_stays_zero():
     r = jax.tree.map(jnp.zeros_like, random_tree(0))
-    tx = uno.ascend_orthogonally(1.0)
+    tx = uno.transforms.ascend_orthogonally(1.0)
     result, _ = tx.update(r, tx.init(r), r, forget_grads=random_tree(1))
     np.testing.assert_array_equal(flat(result), 0)
 
 
 def test_a_negative_strength():
     with pytest.raises(ValueError, match="strength: expected a number of at least 0, got -1"):
-        uno.ascend_orthogonally(-1)
+        uno.transforms.ascend_orthogonally(-1)

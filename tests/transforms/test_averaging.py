@@ -25,7 +25,7 @@ def by_hand(params, updates):
 def test_equals_its_recursion_and_passes_updates_on(dtype):
     params = random_tree(0, dtype)
     steps = [random_tree(seed, dtype, scale=0.1) for seed in range(1, 31)]
-    tx = uno.average_params(DECAY)
+    tx = uno.transforms.average_params(DECAY)
     state, moving, exact, wide = tx.init(params), params, [], flat(params)
     for step in steps:
         updates, state = tx.update(step, state, moving, unrelated=1)
@@ -41,7 +41,7 @@ def test_equals_its_recursion_and_passes_updates_on(dtype):
 
 
 def test_the_average_forgets_where_it_began():
-    tx = uno.average_params(0.999)
+    tx = uno.transforms.average_params(0.999)
     state = tx.init(jnp.full(3, 1e3))
     for _ in range(100):
         _, state = tx.update(jnp.zeros(3), state, jnp.ones(3))
@@ -50,7 +50,7 @@ def test_the_average_forgets_where_it_began():
 
 def test_last_in_a_chain_it_averages_what_is_applied():
     params = jnp.array([1.0, -1.0])
-    tx = optax.chain(optax.sgd(0.5), uno.average_params(0.0))
+    tx = optax.chain(optax.sgd(0.5), uno.transforms.average_params(0.0))
     updates, state = jax.jit(tx.update)(jnp.ones(2), tx.init(params), params)
     np.testing.assert_allclose(
         optax.tree.get(state, "average"), optax.apply_updates(params, updates)
@@ -60,7 +60,7 @@ def test_last_in_a_chain_it_averages_what_is_applied():
 def test_masked_it_averages_the_visible_part_alone():
     params = random_tree(0)
     mask = {"dense": {"kernel": True, "bias": False}, "nothing": None, "scalar": True, "empty": ()}
-    tx = optax.masked(uno.average_params(0.0), mask)
+    tx = optax.masked(uno.transforms.average_params(0.0), mask)
     updates = jax.tree.map(jnp.ones_like, params)
     result, state = tx.update(updates, tx.init(params), params)
     chex.assert_trees_all_equal(result, updates)
@@ -73,7 +73,7 @@ def test_sharded_as_in_closed_form_and_one_trace():
     mesh = jax.make_mesh((8,), ("fsdp",), axis_types=(jax.sharding.AxisType.Auto,))
     sharding = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec("fsdp"))
     params, ones = jax.device_put((jnp.arange(16.0), jnp.ones(16)), sharding)
-    tx = uno.average_params(DECAY)
+    tx = uno.transforms.average_params(DECAY)
 
     @jax.jit
     @chex.assert_max_traces(n=1)
@@ -90,7 +90,7 @@ def test_sharded_as_in_closed_form_and_one_trace():
 
 def test_mistakes_are_named():
     with pytest.raises(ValueError, match=r"decay: expected a number in \[0, 1\), got 1"):
-        uno.average_params(1)
-    tx = uno.average_params()
+        uno.transforms.average_params(1)
+    tx = uno.transforms.average_params()
     with pytest.raises(ValueError, match="expected params in update"):
         tx.update(jnp.ones(2), tx.init(jnp.ones(2)))

@@ -34,7 +34,7 @@ def dense_problem(seed, dtype=jnp.float32):
 def test_agrees_with_a_dense_solve(seed, scale):
     updates, matrix, curvature_fn = dense_problem(seed)
     updates = jax.tree.map(lambda x: x * scale, updates)
-    tx = uno.scale_by_gauss_newton(damping=0.3, iterations=40)
+    tx = uno.transforms.scale_by_gauss_newton(damping=0.3, iterations=40)
     got, state = tx.update(updates, tx.init(updates), updates, curvature_fn=curvature_fn)
     expected = np.linalg.solve(matrix + 0.3 * np.eye(len(matrix)), flat(updates))
     np.testing.assert_allclose(flat(got), expected, atol=1e-4 * np.linalg.norm(expected))
@@ -43,7 +43,7 @@ def test_agrees_with_a_dense_solve(seed, scale):
 
 def test_bfloat16_keeps_its_dtype():
     updates, matrix, curvature_fn = dense_problem(0, jnp.bfloat16)
-    tx = uno.scale_by_gauss_newton(damping=1.0, iterations=10)
+    tx = uno.transforms.scale_by_gauss_newton(damping=1.0, iterations=10)
     got, _ = tx.update(updates, tx.init(updates), updates, curvature_fn=curvature_fn)
     chex.assert_trees_all_equal_dtypes(got, updates)
     expected = np.linalg.solve(matrix + np.eye(len(matrix)), flat(updates))
@@ -54,34 +54,34 @@ def test_bfloat16_keeps_its_dtype():
 def test_zero_updates_stay_zero_and_large_damping_is_plain_descent():
     updates, _, curvature_fn = dense_problem(0)
     zero = jax.tree.map(jnp.zeros_like, updates)
-    tx = uno.scale_by_gauss_newton()
+    tx = uno.transforms.scale_by_gauss_newton()
     got, state = tx.update(zero, tx.init(zero), zero, curvature_fn=curvature_fn)
     assert not flat(got).any() and state.residual == 0
-    tx = uno.scale_by_gauss_newton(damping=1e6)
+    tx = uno.transforms.scale_by_gauss_newton(damping=1e6)
     got, _ = tx.update(updates, tx.init(updates), updates, curvature_fn=curvature_fn)
     np.testing.assert_allclose(1e6 * flat(got), flat(updates), rtol=1e-3)
 
 
 def test_early_iterations_leave_a_residual():
     updates, _, curvature_fn = dense_problem(0)
-    tx = uno.scale_by_gauss_newton(damping=1e-3, iterations=1)
+    tx = uno.transforms.scale_by_gauss_newton(damping=1e-3, iterations=1)
     _, state = tx.update(updates, tx.init(updates), updates, curvature_fn=curvature_fn)
     assert state.residual > 1e-2
 
 
 def test_static_mistakes_are_named():
     with pytest.raises(ValueError, match="damping: expected a positive number, got 0"):
-        uno.scale_by_gauss_newton(0)
+        uno.transforms.scale_by_gauss_newton(0)
     with pytest.raises(ValueError, match="iterations: expected at least 1, got 0"):
-        uno.scale_by_gauss_newton(iterations=0)
+        uno.transforms.scale_by_gauss_newton(iterations=0)
     updates, _, curvature_fn = dense_problem(0)
-    tx = uno.scale_by_gauss_newton()
+    tx = uno.transforms.scale_by_gauss_newton()
     with pytest.raises(ValueError, match="expected params"):
         tx.update(updates, tx.init(updates), curvature_fn=curvature_fn)
 
 
 def search(value_fn, params, updates, factors=(1.0, 0.5, 0.25, 0.125)):
-    tx = uno.line_search(factors)
+    tx = uno.transforms.line_search(factors)
     return tx.update(updates, tx.init(params), params, value_fn=value_fn)
 
 
@@ -113,7 +113,7 @@ def test_line_search_stops_asking_past_the_minimum():
 @pytest.mark.parametrize("factors", [(), (0.5, 0.5), (1.0, 0.0), (0.5, 1.0)])
 def test_line_search_factors_descend(factors):
     with pytest.raises(ValueError, match="factors: expected positive and descending"):
-        uno.line_search(factors)
+        uno.transforms.line_search(factors)
 
 
 def test_line_search_keeps_dtypes():
@@ -125,7 +125,9 @@ def test_line_search_keeps_dtypes():
 
 def test_in_a_chain():
     updates, _, curvature_fn = dense_problem(0)
-    tx = optax.chain(uno.scale_by_gauss_newton(), optax.scale(-1.0), uno.line_search())
+    tx = optax.chain(
+        uno.transforms.scale_by_gauss_newton(), optax.scale(-1.0), uno.transforms.line_search()
+    )
     got, state = tx.update(
         updates,
         tx.init(updates),

@@ -167,8 +167,8 @@ def test_masked_is_uno_of_the_visible_part():
         grads,
         tx.init(params),
         params,
-        retain_grad_fn=uno.accept_masked(jax.grad(quadratic), params),
-        forget_grad_fn=uno.accept_masked(jax.grad(quartic), params),
+        retain_grad_fn=uno.training.accept_masked(jax.grad(quadratic), params),
+        forget_grad_fn=uno.training.accept_masked(jax.grad(quartic), params),
     )
     np.testing.assert_array_equal(got["b"], grads["b"])
     frozen = params["b"]

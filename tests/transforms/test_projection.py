@@ -23,7 +23,7 @@ def closed_form(u, r):
 @hypothesis.given(SEEDS, DTYPES)
 def test_equals_the_closed_form_and_is_orthogonal(seed, dtype):
     u, r = random_tree(seed, dtype), random_tree(seed + 1, dtype)
-    result = uno.project_out(u, r)
+    result = uno.transforms.project_out(u, r)
     chex.assert_trees_all_equal_shapes_and_dtypes(result, u)
     eps = float(jnp.finfo(dtype).eps)
     size = np.linalg.norm(flat(u))
@@ -35,10 +35,12 @@ def test_equals_the_closed_form_and_is_orthogonal(seed, dtype):
 @hypothesis.given(SEEDS, DTYPES)
 def test_is_idempotent(seed, dtype):
     u, r = random_tree(seed, dtype), random_tree(seed + 1, dtype)
-    once = uno.project_out(u, r)
+    once = uno.transforms.project_out(u, r)
     eps = float(jnp.finfo(dtype).eps)
     np.testing.assert_allclose(
-        flat(uno.project_out(once, r)), flat(once), atol=4 * eps * np.linalg.norm(flat(u))
+        flat(uno.transforms.project_out(once, r)),
+        flat(once),
+        atol=4 * eps * np.linalg.norm(flat(u)),
     )
 
 
@@ -50,8 +52,8 @@ def test_ignores_the_scale_of_the_reference(seed, exponent, negative):
     scaled = jax.tree.map(lambda x: x * scale, r)
     hypothesis.assume(np.all(np.isfinite(flat(scaled))))
     np.testing.assert_allclose(
-        flat(uno.project_out(u, scaled)),
-        flat(uno.project_out(u, r)),
+        flat(uno.transforms.project_out(u, scaled)),
+        flat(uno.transforms.project_out(u, r)),
         atol=1e-5 * np.linalg.norm(flat(u)),
     )
 
@@ -59,12 +61,12 @@ def test_ignores_the_scale_of_the_reference(seed, exponent, negative):
 @pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
 def test_a_zero_reference_changes_nothing(dtype):
     u = random_tree(0, dtype)
-    chex.assert_trees_all_equal(uno.project_out(u, jax.tree.map(jnp.zeros_like, u)), u)
+    chex.assert_trees_all_equal(uno.transforms.project_out(u, jax.tree.map(jnp.zeros_like, u)), u)
 
 
 def test_parallel_to_the_reference_nothing_is_left():
     u = random_tree(0)
-    left = uno.project_out(u, jax.tree.map(lambda x: -3 * x, u))
+    left = uno.transforms.project_out(u, jax.tree.map(lambda x: -3 * x, u))
     assert np.linalg.norm(flat(left)) < 1e-6 * np.linalg.norm(flat(u))
 
 
@@ -146,7 +148,7 @@ def test_sharded_over_eight_devices():
     sharded = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec("fsdp"))
     rng = np.random.default_rng(0)
     u, r = ({"w": jnp.asarray(rng.normal(size=(16, 3)), jnp.float32)} for _ in range(2))
-    expected = uno.project_out(u, r)
-    got = jax.jit(uno.project_out)(*jax.device_put((u, r), sharded))
+    expected = uno.transforms.project_out(u, r)
+    got = jax.jit(uno.transforms.project_out)(*jax.device_put((u, r), sharded))
     assert got["w"].sharding.spec == sharded.spec
     np.testing.assert_allclose(got["w"], expected["w"], atol=1e-6)

@@ -21,13 +21,13 @@ def squares(seed):
 @hypothesis.given(st.integers(0, 2**31 - 3), DTYPES, st.sampled_from([0.5, 1.0]))
 def test_scaling_equals_the_formula(seed, dtype, power):
     u, v = random_tree(seed, dtype), squares(seed + 1)
-    tx = uno.scale_by_second_moment(v, damping=0.1, power=power)
+    tx = uno.transforms.scale_by_second_moment(v, damping=0.1, power=power)
     got, _ = tx.update(u, tx.init(u))
     chex.assert_trees_all_equal_shapes_and_dtypes(got, u)
     expected = flat(u) / (flat(v) + 0.01 * flat(v).mean()) ** power
     eps = float(jnp.finfo(dtype).eps)
     np.testing.assert_allclose(flat(got), expected, rtol=16 * eps)
-    tx = uno.scale_by_second_moment(v, damping=0.1, power=power, root_mean_square=1e-3)
+    tx = uno.transforms.scale_by_second_moment(v, damping=0.1, power=power, root_mean_square=1e-3)
     got, _ = tx.update(u, tx.init(u))
     np.testing.assert_allclose(np.sqrt(np.mean(flat(got) ** 2)), 1e-3, rtol=16 * eps)
 
@@ -36,7 +36,7 @@ def test_zero_updates_and_a_zero_metric_stay_defined():
     u = random_tree(0)
     zero = jax.tree.map(jnp.zeros_like, u)
     for moment, updates in ((squares(1), zero), (zero, u)):
-        tx = uno.scale_by_second_moment(moment, root_mean_square=1.0)
+        tx = uno.transforms.scale_by_second_moment(moment, root_mean_square=1.0)
         np.testing.assert_array_equal(flat(tx.update(updates, tx.init(u))[0]), 0)
 
 
@@ -45,7 +45,7 @@ def test_zero_updates_and_a_zero_metric_stay_defined():
 def test_the_pull_is_the_gradient_of_its_penalty(seed, dtype):
     start, params, u = (random_tree(seed + i, dtype) for i in range(3))
     fisher = squares(seed + 3)
-    tx = uno.pull_to_start(fisher, 2.0)
+    tx = uno.transforms.pull_to_start(fisher, 2.0)
     got, _ = tx.update(u, tx.init(start), params)
     expected = flat(u) + 2.0 * flat(fisher) * (flat(params) - flat(start))
     eps = float(jnp.finfo(dtype).eps)
@@ -56,7 +56,10 @@ def test_the_pull_is_the_gradient_of_its_penalty(seed, dtype):
 
 @pytest.mark.parametrize(
     "build",
-    [uno.scale_by_second_moment, lambda moment: uno.pull_to_start(moment, 1.0)],
+    [
+        uno.transforms.scale_by_second_moment,
+        lambda moment: uno.transforms.pull_to_start(moment, 1.0),
+    ],
     ids=["scale", "pull"],
 )
 def test_masked_traced_once_sharded_and_checked(build):
@@ -84,11 +87,11 @@ def test_masked_traced_once_sharded_and_checked(build):
 
 def test_static_mistakes():
     with pytest.raises(ValueError, match="damping: expected a number of at least 0"):
-        uno.scale_by_second_moment(jnp.ones(1), damping=-1)
+        uno.transforms.scale_by_second_moment(jnp.ones(1), damping=-1)
     with pytest.raises(ValueError, match="power: expected a positive number"):
-        uno.scale_by_second_moment(jnp.ones(1), power=0)
+        uno.transforms.scale_by_second_moment(jnp.ones(1), power=0)
     with pytest.raises(ValueError, match="weight: expected a number of at least 0"):
-        uno.pull_to_start(jnp.ones(1), -1.0)
+        uno.transforms.pull_to_start(jnp.ones(1), -1.0)
     with pytest.raises(ValueError, match="expected params in update"):
-        tx = uno.pull_to_start(jnp.ones(1), 1.0)
+        tx = uno.transforms.pull_to_start(jnp.ones(1), 1.0)
         tx.update(jnp.ones(1), tx.init(jnp.ones(1)))

@@ -17,7 +17,7 @@ from sklearn.svm import SVC
 import uno_jax as uno
 
 HIDDEN, LATENTS = 256, 6
-STEPS, BATCH = 1500, 128
+STEPS, BATCH = 2000, 128
 
 
 class PlainVAE:

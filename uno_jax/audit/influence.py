@@ -5,10 +5,11 @@ from typing import Any
 import jax
 import numpy as np
 
-from uno_jax import diagonal_gaussian, metrics
+from uno_jax import metrics
 from uno_jax.audit import case as cases
 from uno_jax.audit.case import held_out
 from uno_jax.audit.evidence import Evidence, mean_with_interval
+from uno_jax.losses import diagonal_gaussian
 
 
 def measure(

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from uno_jax.objectives.families import Family, bernoulli, gaussian
+from uno_jax.losses.families import Family, bernoulli, gaussian
 
 LIKELIHOODS = {"bernoulli": bernoulli, "gaussian": gaussian}
 LOOK_AT = 64  # images and latents whose values a check looks at
@@ -31,7 +31,7 @@ class VAE:
       decode: `decode(params, z) -> outputs`, from (N, K) latents to what the likelihood
         takes: logits for `"bernoulli"`, means for `"gaussian"`; of the shape of `x`.
       likelihood: `"bernoulli"`, for x in [0, 1]; `"gaussian"`, of standard deviation 1, for
-        any x; or a `Family` over means, such as `uno.gaussian(0.3)`.
+        any x; or a `Family` over means, such as `uno.losses.gaussian(0.3)`.
 
     Raises:
       ValueError: for a likelihood that is none of these.

@@ -10,6 +10,8 @@ import numpy as np
 import optax
 
 from uno_jax import diffusion, trees
+from uno_jax.losses.erasing import erasing_loss
+from uno_jax.losses.exchange import relabelling_loss
 from uno_jax.methods.gradient import (
     check_loss,
     check_options,
@@ -19,8 +21,6 @@ from uno_jax.methods.gradient import (
 )
 from uno_jax.methods.job import Job
 from uno_jax.methods.table import get_method
-from uno_jax.objectives.erasing import erasing_loss
-from uno_jax.objectives.exchange import relabelling_loss
 from uno_jax.training.examples import OTHER, Batches, Examples, joined
 from uno_jax.training.subset import join
 from uno_jax.training.subset import trainable as trainable_leaves

@@ -14,7 +14,7 @@ class Job(NamedTuple):
     Attributes:
       step: `step(state, retain_batch, forget_batch) -> (state, metrics)`, pure, not jitted.
       start: `start(key) -> TrainState`, the original model with a fresh optimizer. Its arrays
-        are the caller's own: a loop that donates copies it first, see `uno.copy_state`.
+        are the caller's own: a loop that donates copies it first, see `uno.training.copy_state`.
       streams: `streams(seed) -> (retain_batches, forget_batches)`, endless iterators that
         depend on the seed alone, so that a resumed run skips what it has seen.
       finish: `finish(state) -> params`, all parameters, as they were handed to the recipe.

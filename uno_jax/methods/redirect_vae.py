@@ -10,7 +10,7 @@ from uno_jax import trees
 from uno_jax.generative.vae import VAE
 from uno_jax.methods.job import Job
 from uno_jax.redirect.layers import first_layer, output_layer, used_leaves
-from uno_jax.redirect.vae import check_sides, vae_redirect
+from uno_jax.redirect.vae import COUNT, check_sides, vae_redirect
 from uno_jax.training import subset
 from uno_jax.training.matching import make_matching_step
 from uno_jax.training.state import create_state
@@ -232,6 +232,7 @@ def redirect_vae(
         share=share,
         anchor_weight=anchor_weight,
         batch_size=batch_size,
+        count=min(COUNT, steps * batch_size),
     )
     parts = subset.trainable(params, lambda path, leaf: path in choice.paths)
     searches = solver == "gauss-newton"

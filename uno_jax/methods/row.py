@@ -13,7 +13,7 @@ class Setting(NamedTuple):
       weight: w of UNO, in units of the loss.
       max_ratio: bound of UNO's penalty, see `uno.orthogonalize`; None, as published, for none.
       second_moment: mean square of retain gradients, a tree like the parameters; needed
-        by the rows whose `needs` say so, see `uno.second_moment`.
+        by the rows whose `needs` say so, see `uno.training.second_moment`.
       pull: λ of Selective Amnesia.
       hessian: how UNO takes its products, see `uno.orthogonalize`.
     """
@@ -39,8 +39,9 @@ class Method(NamedTuple):
       source: where the method comes from.
       needs: what it needs beyond two batches: `"second_moment"`, `"surrogate"` (a forget
         loss and retain batches of its own), `"labels"` (a conditional model), `"relabelling"`
-        (`uno.relabelling_loss` in the retain loss), `"erasing"` (`uno.erasing_loss` as the
-        forget loss), `"targets"` (an anchor as the retain loss, a redirect as the other).
+        (`uno.losses.relabelling_loss` in the retain loss), `"erasing"`
+        (`uno.losses.erasing_loss` as the forget loss), `"targets"` (an anchor as the retain
+        loss, a redirect as the other).
       moves: which parameters the method trains: `"all"`; `"conditioning"`, those through
         which the label comes in; `"rest"`, the others.
       matches: whether the method descends a matching objective, with
@@ -82,7 +83,7 @@ class Method(NamedTuple):
             published form, which these rows follow. It destroys a model whose loss is a mean:
             give 1.0 there, the default of `uno.orthogonalize`.
           added: transformations between the direction and the optimizer, such as the
-            "hat", `uno.add_loss(uno.hat_loss(...), 1e3)`.
+            "hat", `uno.add_loss(uno.losses.hat_loss(...), 1e3)`.
 
         Returns:
           An Optax transformation.

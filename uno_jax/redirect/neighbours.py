@@ -118,7 +118,7 @@ def latent_redirect(
     samples = cKDTree(everywhere)
 
     def contest(z):
-        return forget[samples.query(z, k)[1].reshape(len(z), k)].mean(axis=1)
+        return forget[samples.query(z, k, workers=-1)[1].reshape(len(z), k)].mean(axis=1)
 
     kept, gone = np.flatnonzero(~forget), np.flatnonzero(forget)
     pool = rng.permutation(kept)[:POOL]
@@ -152,7 +152,7 @@ def _local_mean(points, images, z, blend):
     from scipy.spatial import cKDTree
 
     k = min(blend, len(points))
-    distance, index = (part.reshape(len(z), k) for part in cKDTree(points).query(z, k))
+    distance, index = (part.reshape(len(z), k) for part in cKDTree(points).query(z, k, workers=-1))
     # The width follows the density: half the distance of the farthest one taken.
     width = np.maximum(0.5 * distance[:, -1:], np.finfo(np.float32).tiny)
     weights = np.exp(-0.5 * (distance / width) ** 2)

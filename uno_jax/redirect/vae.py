@@ -7,7 +7,7 @@ import jax
 import numpy as np
 
 from uno_jax.generative.vae import VAE
-from uno_jax.objectives.matching import Term, match
+from uno_jax.losses.matching import Term, match
 from uno_jax.redirect.neighbours import latent_redirect
 from uno_jax.redirect.shift import latent_shift, shifted_latents
 from uno_jax.redirect.stream import endless_batches
@@ -54,6 +54,7 @@ def vae_redirect(
     share: float = 0.005,
     anchor_weight: float = 1.0,
     batch_size: int = 512,
+    count: int = COUNT,
 ) -> tuple[Term, Term, Callable]:
     r"""Says what a decoder would draw had it never seen the forgotten examples.
 
@@ -79,6 +80,7 @@ def vae_redirect(
         0.002 leave 5.7, 2.9, 1.6 and 0.9 % while −ELBO rises by 0.4, 1.1, 2.3 and 3.8 %.
       anchor_weight: weight of the retain term, at least 0.
       batch_size: latents of each side in a batch.
+      count: latents on each side, at most; there is no use in more than are looked at.
 
     Returns:
       `(retain_term, forget_term, streams)`: terms over all parameters and batches
@@ -114,7 +116,7 @@ def vae_redirect(
     if targets not in TARGETS:
         raise ValueError(f"targets: expected one of {TARGETS} or None, got {targets!r}.")
     shape = retain.shape[1:]
-    count = max(2, min(COUNT, MOST_BYTES // (4 * int(np.prod(shape)))))
+    count = max(2, min(count, MOST_BYTES // (4 * int(np.prod(shape)))))
     decode = jax.jit(lambda params, z: model.picture(model.decode(params, z)))
     outputs = jax.jit(model.decode)
     to_outputs = jax.jit(model.outputs)

@@ -36,7 +36,7 @@ def non_finite_leaves(tree: Any) -> list[str]:
     Examples:
       >>> import jax.numpy as jnp
       >>> import uno_jax as uno
-      >>> uno.non_finite_leaves({"a": jnp.ones(2), "b": jnp.array([1.0, jnp.nan])})
+      >>> uno.training.non_finite_leaves({"a": jnp.ones(2), "b": jnp.array([1.0, jnp.nan])})
       ['b']
     """
     named = [

@@ -122,8 +122,8 @@ def make_gradients(loss_fn: Callable, **options: Any) -> Callable:
     Programs of several methods on one model differ in what they do with two gradients; the
     gradients themselves are then compiled once::
 
-        gradients = jax.jit(uno.make_gradients(loss_fn))
-        update = uno.jit_turns(uno.make_update(tx))  # of each method
+        gradients = jax.jit(uno.training.make_gradients(loss_fn))
+        update = uno.jit_turns(uno.training.make_update(tx))  # of each method
 
     Args:
       loss_fn: as of `make_unlearning_step`.
@@ -141,9 +141,9 @@ def make_gradients(loss_fn: Callable, **options: Any) -> Callable:
     Examples:
       >>> import jax, jax.numpy as jnp, optax
       >>> import uno_jax as uno
-      >>> gradients = jax.jit(uno.make_gradients(lambda p, batch, key: jnp.sum(p * batch)))
+      >>> gradients = jax.jit(uno.training.make_gradients(lambda p, batch, key: jnp.sum(p * batch)))
       >>> tx = optax.chain(uno.surgery(), optax.sgd(1.0))
-      >>> update = uno.jit_turns(uno.make_update(tx))
+      >>> update = uno.jit_turns(uno.training.make_update(tx))
       >>> state = uno.create_state(jnp.zeros(2), tx, jax.random.key(0))
       >>> batches = jnp.array([1.0, 1.0]), jnp.array([0.0, 2.0])
       >>> state, metrics = update(state, gradients(state.replace(opt_state=()), *batches))

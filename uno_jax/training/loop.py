@@ -71,7 +71,7 @@ def settled(tolerance: float) -> Callable[[Row], bool]:
 
     Examples:
       >>> import uno_jax as uno
-      >>> stop = uno.settled(0.05)
+      >>> stop = uno.training.settled(0.05)
       >>> stop({"objective": 10.0, "objective_after": 8.0})
       False
       >>> stop({"objective": 8.0, "objective_after": 7.9})

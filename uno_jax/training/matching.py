@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import optax
 
 from uno_jax import trees
-from uno_jax.objectives.matching import Term, curvature
+from uno_jax.losses.matching import Term, curvature
 from uno_jax.training.halves import step_metrics
 from uno_jax.training.state import TrainState
 from uno_jax.training.subset import join
@@ -53,8 +53,8 @@ def make_matching_step(
     `hold_out=False` the whole batch gives all three.
 
     Args:
-      retain_term: what must not move, for example `uno.anchor(...)`.
-      forget_term: what the forgotten data are redirected to, `uno.match(...)`.
+      retain_term: what must not move, for example `uno.losses.anchor(...)`.
+      forget_term: what the forgotten data are redirected to, `uno.losses.match(...)`.
       tx: an Optax transformation fed the gradient of J, such as
         `uno.methods.get_method("redirect").build(...)`. Its `update` receives the
         keyword arguments `curvature_fn`, `value_fn`, `retain_grads` and
@@ -82,10 +82,12 @@ def make_matching_step(
       >>> import uno_jax as uno
       >>> outputs_fn = lambda params, batch, key: batch @ params
       >>> original = jnp.ones((2, 1))
-      >>> tx = optax.chain(uno.scale_by_gauss_newton(1e-3), optax.scale(-1.0), uno.line_search())
+      >>> from uno_jax import losses, transforms
+      >>> tx = optax.chain(
+      ...     transforms.scale_by_gauss_newton(1e-3), optax.scale(-1.0), transforms.line_search())
       >>> step = jax.jit(uno.make_matching_step(
-      ...     uno.anchor(outputs_fn, original, uno.gaussian()),
-      ...     uno.match(outputs_fn, lambda batch, key: 0.0 * batch[:, :1], uno.gaussian()),
+      ...     losses.anchor(outputs_fn, original, losses.gaussian()),
+      ...     losses.match(outputs_fn, lambda batch, key: 0.0 * batch[:, :1], losses.gaussian()),
       ...     tx))
       >>> state = uno.create_state(original, tx, jax.random.key(0))
       >>> retain, forget = jnp.tile(jnp.array([[1.0, 0.0]]), (4, 1)), jnp.eye(2)[1:].repeat(4, 0)

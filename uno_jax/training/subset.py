@@ -106,10 +106,10 @@ def with_frozen(loss_fn: Callable) -> Callable:
       >>> params, frozen = uno.trainable({"a": jnp.ones(2), "b": jnp.zeros(2)}, "b")
       >>> tx = optax.chain(uno.surgery(), optax.sgd(0.5))
       >>> step = jax.jit(uno.make_unlearning_step(
-      ...     uno.with_frozen(loss_fn), tx, has_model_state=True, model_state_from="none"))
+      ...     uno.training.with_frozen(loss_fn), tx, has_model_state=True, model_state_from="none"))
       >>> state = uno.create_state(params, tx, jax.random.key(0), model_state=frozen)
       >>> state, _ = step(state, jnp.array([1.0, 0.0]), jnp.array([0.0, 1.0]))
-      >>> uno.join(state.params, state.model_state)
+      >>> uno.training.join(state.params, state.model_state)
       {'a': Array([1., 1.], dtype=float32), 'b': Array([1., 0.], dtype=float32)}
     """
 

@@ -49,7 +49,7 @@ def second_moment(
       >>> import uno_jax as uno
       >>> loss_fn = lambda params, batch, key: jnp.sum(params * batch)
       >>> batches = [jnp.array([1.0, 2.0]), jnp.array([3.0, 0.0])]
-      >>> uno.second_moment(loss_fn, jnp.zeros(2), batches, jax.random.key(0), count=2)
+      >>> uno.training.second_moment(loss_fn, jnp.zeros(2), batches, jax.random.key(0), count=2)
       Array([5., 2.], dtype=float32)
     """
     if count < 1:
@@ -89,7 +89,7 @@ def warm_adam(opt_state: Any, second_moment: Any, *, steps: int = 100_000) -> An
     Args:
       opt_state: a state with one Adam in it, from `tx.init(params)`; `optax.adamw` and
         whatever else keeps `mu`, `nu` and `count` will do.
-      second_moment: pytree like the parameters: from `uno.second_moment`, or from a
+      second_moment: pytree like the parameters: from `uno.training.second_moment`, or from a
         training checkpoint, `optax.tree.get(checkpoint.opt_state, "nu")`.
       steps: the updates that the state pretends to have seen, so many that the bias
         corrections are 1.
@@ -104,7 +104,7 @@ def warm_adam(opt_state: Any, second_moment: Any, *, steps: int = 100_000) -> An
       >>> import jax.numpy as jnp, optax
       >>> import uno_jax as uno
       >>> tx, params = optax.adam(0.1), jnp.zeros(2)
-      >>> state = uno.warm_adam(tx.init(params), jnp.array([1.0, 4.0]))
+      >>> state = uno.training.warm_adam(tx.init(params), jnp.array([1.0, 4.0]))
       >>> tx.update(jnp.array([1.0, 1.0]), state, params)[0].round(4)
       Array([-0.01 , -0.005], dtype=float32)
     """

@@ -26,7 +26,7 @@ def add_loss(loss_fn: Callable, weight: float = 1.0) -> optax.GradientTransforma
     .. math:: u \mapsto u + h\, \nabla \ell(\theta)
 
     Put it behind a method's direction and in front of the optimizer: every method then
-    has its "hat" variant, with `uno.hat_loss`. Cost per step: one gradient of the loss.
+    has its "hat" variant, with `uno.losses.hat_loss`. Cost per step: one gradient of the loss.
 
     Args:
       loss_fn: `loss_fn(params, model_state, key) -> scalar`.

@@ -76,7 +76,7 @@ def add_forget(scale: float = -1.0) -> optax.GradientTransformationExtraArgs:
     Examples:
       >>> import jax.numpy as jnp
       >>> import uno_jax as uno
-      >>> tx = uno.add_forget(-0.5)
+      >>> tx = uno.transforms.add_forget(-0.5)
       >>> grads = jnp.array([1.0, 1.0])
       >>> tx.update(grads, tx.init(grads), grads, forget_grads=jnp.array([2.0, 0.0]))[0]
       Array([0., 1.], dtype=float32)
@@ -116,7 +116,7 @@ def ascend_orthogonally(strength: float = 1.0) -> optax.GradientTransformationEx
     Examples:
       >>> import jax.numpy as jnp
       >>> import uno_jax as uno
-      >>> tx = uno.ascend_orthogonally(0.5)
+      >>> tx = uno.transforms.ascend_orthogonally(0.5)
       >>> grads = jnp.array([2.0, 0.0])
       >>> tx.update(grads, tx.init(grads), grads, forget_grads=jnp.array([3.0, 4.0]))[0]
       Array([ 2., -1.], dtype=float32)

@@ -41,7 +41,7 @@ def average_params(decay: float = 0.999) -> optax.GradientTransformationExtraArg
     Examples:
       >>> import jax.numpy as jnp, optax
       >>> import uno_jax as uno
-      >>> tx = optax.chain(optax.sgd(0.5), uno.average_params(0.9))
+      >>> tx = optax.chain(optax.sgd(0.5), uno.transforms.average_params(0.9))
       >>> params = jnp.zeros(2)
       >>> updates, state = tx.update(jnp.ones(2), tx.init(params), params)
       >>> optax.tree.get(state, "average")

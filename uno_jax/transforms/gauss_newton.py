@@ -54,7 +54,7 @@ def scale_by_gauss_newton(
     Examples:
       >>> import jax.numpy as jnp
       >>> import uno_jax as uno
-      >>> tx = uno.scale_by_gauss_newton(damping=1.0, iterations=5)
+      >>> tx = uno.transforms.scale_by_gauss_newton(damping=1.0, iterations=5)
       >>> params = jnp.zeros(2)
       >>> curvature_fn = lambda params: lambda v: jnp.array([3.0, 1.0]) * v
       >>> updates = jnp.array([4.0, 4.0])

@@ -46,7 +46,7 @@ def line_search(factors: Sequence[float] = FACTORS) -> optax.GradientTransformat
     Examples:
       >>> import jax.numpy as jnp
       >>> import uno_jax as uno
-      >>> tx = uno.line_search((1.0, 0.5, 0.25))
+      >>> tx = uno.transforms.line_search((1.0, 0.5, 0.25))
       >>> params = jnp.array(1.0)
       >>> updates, state = tx.update(
       ...     jnp.array(-4.0), tx.init(params), params, value_fn=lambda p: p**2)

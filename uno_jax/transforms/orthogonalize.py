@@ -99,7 +99,7 @@ def orthogonalize(
       None leaf                       passed over
       masked node (`optax.masked`)    passed over; the gradient functions must
                                       accept masked parameters, see
-                                      `uno.accept_masked`
+                                      `uno.training.accept_masked`
       ==============================  =========================================
 
     Raises:

@@ -42,7 +42,7 @@ def project_out(updates, reference):
     Examples:
       >>> import jax.numpy as jnp
       >>> import uno_jax as uno
-      >>> uno.project_out({"w": jnp.array([3.0, 4.0])}, {"w": jnp.array([0.0, 2.0])})
+      >>> uno.transforms.project_out({"w": jnp.array([3.0, 4.0])}, {"w": jnp.array([0.0, 2.0])})
       {'w': Array([3., 0.], dtype=float32)}
 
     References:

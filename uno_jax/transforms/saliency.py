@@ -31,7 +31,8 @@ def saliency_mask(forget_grads: Any, fraction: float = 0.5) -> Any:
     Examples:
       >>> import jax.numpy as jnp
       >>> import uno_jax as uno
-      >>> uno.saliency_mask({"w": jnp.array([3.0, -1.0]), "b": jnp.array([-2.0, 0.5])}, 0.5)
+      >>> tree = {"w": jnp.array([3.0, -1.0]), "b": jnp.array([-2.0, 0.5])}
+      >>> uno.transforms.saliency_mask(tree, 0.5)
       {'b': Array([ True, False], dtype=bool), 'w': Array([ True, False], dtype=bool)}
 
     References:
@@ -84,7 +85,7 @@ def keep_salient(fraction: float = 0.5) -> optax.GradientTransformationExtraArgs
     Examples:
       >>> import jax.numpy as jnp
       >>> import uno_jax as uno
-      >>> tx = uno.keep_salient(0.5)
+      >>> tx = uno.transforms.keep_salient(0.5)
       >>> grads = jnp.array([5.0, 7.0])
       >>> tx.update(grads, tx.init(grads), grads, forget_grads=jnp.array([1.0, -2.0]))[0]
       Array([0., 7.], dtype=float32)

@@ -32,7 +32,7 @@ def scale_by_second_moment(
     move little. Costs nothing per step.
 
     Args:
-      second_moment: pytree like the parameters, at least 0: from `uno.second_moment`,
+      second_moment: pytree like the parameters, at least 0: from `uno.training.second_moment`,
         or what Adam holds in a training checkpoint (`optax.tree.get(state, "nu")`).
       damping: :math:`\delta \ge 0`.
       power: :math:`p`; ½ measured better than 1, the full Fisher.
@@ -50,7 +50,7 @@ def scale_by_second_moment(
     Examples:
       >>> import jax.numpy as jnp
       >>> import uno_jax as uno
-      >>> tx = uno.scale_by_second_moment(jnp.array([4.0, 1.0]), damping=0.0)
+      >>> tx = uno.transforms.scale_by_second_moment(jnp.array([4.0, 1.0]), damping=0.0)
       >>> tx.update(jnp.array([2.0, 2.0]), tx.init(jnp.zeros(2)))[0]
       Array([1., 2.], dtype=float32)
     """
@@ -113,7 +113,7 @@ def pull_to_start(second_moment: Any, weight: float) -> optax.GradientTransforma
     Examples:
       >>> import jax.numpy as jnp
       >>> import uno_jax as uno
-      >>> tx = uno.pull_to_start(jnp.array([2.0, 0.0]), weight=3.0)
+      >>> tx = uno.transforms.pull_to_start(jnp.array([2.0, 0.0]), weight=3.0)
       >>> state = tx.init(jnp.zeros(2))
       >>> tx.update(jnp.zeros(2), state, jnp.array([1.0, 1.0]))[0]
       Array([6., 0.], dtype=float32)

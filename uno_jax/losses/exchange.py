@@ -28,7 +28,7 @@ def exchange_loss(loss_fn: Callable, forgotten: int) -> Callable:
       >>> loss_fn = lambda p, batch, key: jnp.mean((p[batch["label"]] - batch["image"]) ** 2)
       >>> exchange = {"image": jnp.array([7.0]), "label": jnp.array([2])}
       >>> batch = {"image": jnp.zeros(1), "label": jnp.array([0]), "exchange": exchange}
-      >>> jax.grad(uno.exchange_loss(loss_fn, 1))(jnp.zeros(3), batch, jax.random.key(0))
+      >>> jax.grad(uno.losses.exchange_loss(loss_fn, 1))(jnp.zeros(3), batch, jax.random.key(0))
       Array([  0., -14.,   0.], dtype=float32)
 
     References:

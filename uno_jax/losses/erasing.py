@@ -49,7 +49,8 @@ def erasing_loss(
       >>> outputs_fn = lambda params, noisy, times, labels: params[labels][:, None] + 0 * noisy
       >>> noisy_fn = lambda params, batch, key: (jnp.zeros((4, 1)), jnp.zeros(4))
       >>> original = jnp.array([1.0, 0.0])
-      >>> loss_fn = uno.erasing_loss(noisy_fn, outputs_fn, original, forgotten=0, null_label=1)
+      >>> loss_fn = uno.losses.erasing_loss(
+      ...     noisy_fn, outputs_fn, original, forgotten=0, null_label=1)
       >>> float(loss_fn(jnp.array([-1.0, 0.0]), None, jax.random.key(0)))
       0.0
 

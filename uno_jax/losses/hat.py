@@ -31,7 +31,7 @@ def hat_divergence(logits: jax.Array, forgotten: int | Collection[int]) -> jax.A
     Examples:
       >>> import jax.numpy as jnp
       >>> import uno_jax as uno
-      >>> float(uno.hat_divergence(jnp.log(jnp.array([[0.5, 0.0001, 0.5]])), 1).round(2))
+      >>> float(uno.losses.hat_divergence(jnp.log(jnp.array([[0.5, 0.0001, 0.5]])), 1).round(2))
       0.0
 
     References:
@@ -71,7 +71,7 @@ def hat_loss(
       >>> import uno_jax as uno
       >>> classify = lambda images: images @ jnp.eye(3)
       >>> sample_fn = lambda params, model_state, key: jnp.tile(params, (4, 1))
-      >>> hat = uno.add_loss(uno.hat_loss(classify, sample_fn, forgotten=1), weight=1e3)
+      >>> hat = uno.add_loss(uno.losses.hat_loss(classify, sample_fn, forgotten=1), weight=1e3)
       >>> tx = optax.chain(uno.surgery(), hat, optax.adam(1e-3))
     """
 

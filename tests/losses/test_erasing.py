@@ -15,7 +15,7 @@ def outputs_fn(params, noisy, times, labels):
 
 def erasing(guidance, noisy_fn=None):
     points = jnp.array([[1.0], [3.0]]), jnp.array([0.1, 0.2])
-    return uno.erasing_loss(
+    return uno.losses.erasing_loss(
         noisy_fn or (lambda params, batch, key: points),
         outputs_fn,
         ORIGINAL,

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from uno_jax.objectives.families import Family
+from uno_jax.losses.families import Family
 
 
 class Term(NamedTuple):

@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from uno_jax.training.ledger import append_to_ledger, read_ledger
+from uno_jax.requests.ledger import append_to_ledger, read_ledger
 
 
 class Request(NamedTuple):
@@ -60,13 +60,13 @@ def unlearn_requests(
       >>> import tempfile, pathlib
       >>> import uno_jax as uno
       >>> kept = {}
-      >>> requests = [uno.Request("b", lambda model: model - {"b"}, "by hand")]
+      >>> requests = [uno.requests.Request("b", lambda model: model - {"b"}, "by hand")]
       >>> with tempfile.TemporaryDirectory() as folder:
       ...     ledger = pathlib.Path(folder) / "ledger.jsonl"
-      ...     model = uno.unlearn_requests(
+      ...     model = uno.requests.unlearn_requests(
       ...         requests, {"a", "b"}, ledger=ledger, save=kept.__setitem__, restore=kept.get,
       ...         audit=lambda model, names: {name: name not in model for name in names})
-      ...     model, uno.read_ledger(ledger)[0]["audits"]
+      ...     model, uno.requests.read_ledger(ledger)[0]["audits"]
       ({'a'}, {'b': True})
     """
     say = report or (lambda line: None)

@@ -17,7 +17,7 @@ def test_exchange_images_count_under_the_forgotten_label():
     params = jnp.array([0.5, -0.5, 1.0])
     retain = {"image": jnp.array([1.0, 2.0]), "label": jnp.array([0, 2])}
     exchange = {"image": jnp.array([7.0, 8.0, 9.0]), "label": jnp.array([2, 2, 2])}
-    fn = uno.exchange_loss(loss_fn, forgotten=1)
+    fn = uno.losses.exchange_loss(loss_fn, forgotten=1)
     value, slope = jax.value_and_grad(fn)(params, {**retain, "exchange": exchange}, KEY)
     own, other = jax.random.split(KEY)
     shown = {**exchange, "label": jnp.array([1, 1, 1])}
@@ -33,7 +33,7 @@ def outputs_fn(params, noisy, times, labels):
 
 def test_relabelling_asks_for_the_exchange_label_and_leaves_it_alone():
     noisy, times = jnp.array([[1.0], [3.0]]), jnp.array([0.1, 0.2])
-    fn = uno.relabelling_loss(
+    fn = uno.losses.relabelling_loss(
         lambda batch, key: (batch, times), outputs_fn, forgotten=0, exchange=2
     )
     params = jnp.array([2.0, 5.0, -1.0])
@@ -44,7 +44,7 @@ def test_relabelling_asks_for_the_exchange_label_and_leaves_it_alone():
 
 def test_a_bfloat16_model_is_compared_in_float32():
     noisy = jnp.ones((1000, 1), jnp.bfloat16)
-    fn = uno.relabelling_loss(
+    fn = uno.losses.relabelling_loss(
         lambda batch, key: (batch, jnp.zeros(len(batch), jnp.bfloat16)),
         outputs_fn,
         forgotten=0,

@@ -14,10 +14,10 @@ def normal(*shape):
 
 
 CASES = {
-    "bernoulli": (uno.bernoulli(), normal(3, 4), normal(3, 4)),
-    "gaussian": (uno.gaussian(0.5), normal(3, 4), normal(3, 4)),
+    "bernoulli": (uno.losses.bernoulli(), normal(3, 4), normal(3, 4)),
+    "gaussian": (uno.losses.gaussian(0.5), normal(3, 4), normal(3, 4)),
     "diagonal_gaussian": (
-        uno.diagonal_gaussian(),
+        uno.losses.diagonal_gaussian(),
         (normal(3, 2), normal(3, 2)),
         (normal(3, 2), normal(3, 2)),
     ),
@@ -58,7 +58,7 @@ def test_divergences_are_kl_divergences():
     from uno_jax import models
 
     np.testing.assert_allclose(
-        uno.diagonal_gaussian().divergence((mean, log_variance), (zero, zero)),
+        uno.losses.diagonal_gaussian().divergence((mean, log_variance), (zero, zero)),
         models.gaussian_kl(mean, log_variance),
         rtol=1e-5,
     )
@@ -66,4 +66,4 @@ def test_divergences_are_kl_divergences():
 
 def test_a_scale_must_be_positive():
     with pytest.raises(ValueError, match="scale: expected a positive number, got 0"):
-        uno.gaussian(0)
+        uno.losses.gaussian(0)

@@ -1,1 +1,0 @@
-"""What a model is asked to match: output families, terms, the redirect."""
