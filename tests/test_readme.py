@@ -29,7 +29,9 @@ def test_the_readme_is_short_and_its_second_block_runs():
     assert names["metrics"].keys() >= {"retain_loss", "cosine", "penalty_ratio"}
 
 
-@pytest.mark.parametrize("name", ["methods", "diffusion", "devices", "checkpoints", "audit"])
+@pytest.mark.parametrize(
+    "name", ["forgetting", "methods", "diffusion", "devices", "checkpoints", "audit"]
+)
 def test_the_code_of_a_document_runs_behind_that_of_the_readme(name):
     text = (ROOT / "docs" / f"{name}.md").read_text()
     names: dict = {}

@@ -28,7 +28,7 @@ def test_the_file_says_its_options_from_any_folder(script):
             check=False,
         )
         assert result.returncode == 0, result.stderr
-        assert "usage:" in result.stdout and "--out" in result.stdout
+        assert "usage:" in result.stdout and "--help" in result.stdout
 
 
 def test_there_are_scripts():

@@ -20,7 +20,7 @@ def outputs_fn(params, batch, key):
 @hypothesis.settings(max_examples=8, deadline=None)
 @hypothesis.given(st.integers(0, 1000), st.sampled_from(["bernoulli", "gaussian"]))
 def test_products_agree_with_an_explicit_jacobian(seed, family):
-    family = getattr(uno, family)()
+    family = getattr(uno.losses, family)()
     params, batch = (
         mlp_params(seed, SIZES),
         jnp.asarray(np.random.default_rng(seed).normal(size=(6, 3)), jnp.float32),

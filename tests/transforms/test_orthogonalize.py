@@ -282,3 +282,24 @@ def test_a_penalty_that_is_not_finite_stays_visible():
     )
     assert not np.isfinite(flat(got)).all()
     assert not np.isfinite(state.penalty_norm)
+
+
+@pytest.mark.parametrize("max_ratio", [-1.0, jnp.nan])
+def test_what_is_no_bound_is_seen_when_it_is_traced(max_ratio):
+    params, retain, forget = mlp_problem(3, (4, 8, 3))
+    got, _ = run(uno.orthogonalize(1e3, max_ratio=jnp.asarray(max_ratio)), params, retain, forget)
+    assert np.isnan(flat(got)).all()
+
+
+@pytest.mark.parametrize("scale", [1e-12, 1e-19, 1e-25])
+def test_a_very_small_retain_gradient_has_a_penalty_of_its_own_length(scale):
+    params = jnp.array([1.0, 2.0, 3.0])
+
+    def retain(p):
+        return scale * (jnp.sum(p[:2] ** 2) + p[0] * p[2])
+
+    got, state = run(uno.orthogonalize(), params, retain, lambda p: jnp.sum(p**4))
+    grads = jax.grad(retain)(params)
+    assert state.penalty_ratio > 1
+    size = np.linalg.norm(flat(grads))
+    np.testing.assert_allclose(np.linalg.norm(flat(got) - flat(grads)) / size, 1.0, rtol=1e-3)

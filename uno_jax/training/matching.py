@@ -59,7 +59,8 @@ def make_matching_step(
         `uno.methods.get_method("redirect").build(...)`. Its `update` receives the
         keyword arguments `curvature_fn`, `value_fn`, `retain_grads` and
         `forget_grads`.
-      axis_name: a mapped axis (of `jax.pmap` or `jax.shard_map`) over which gradients,
+      axis_name: a mapped axis (of `jax.pmap`, or of `jax.shard_map` with
+        `check_vma=False`) over which gradients,
         products of the curvature and values are averaged.
       has_frozen: whether `state.params` and `state.model_state` are the two trees of a
         `Subset`. The functions of the terms then take the joined parameters; gradients and

@@ -26,7 +26,8 @@ def make_training_step(
         `loss_fn(params, model_state, batch, key) -> (scalar, model_state)`.
       tx: an Optax transformation.
       has_model_state: whether the loss carries a model state along.
-      axis_name: a mapped axis (of `jax.pmap` or `jax.shard_map`) over which loss and
+      axis_name: a mapped axis (of `jax.pmap`, or of `jax.shard_map` with
+        `check_vma=False`) over which loss and
         gradient are joined and the model state is averaged.
       reduction: see `make_unlearning_step`.
       accumulate: see `make_unlearning_step`.
@@ -103,7 +104,8 @@ def make_unlearning_step(
         the forget batch; the published code passes forget, then retain, then the latents
         it counts on), `"retain"`, `"forget"` or `"none"`. A batch of a single class moves
         the statistics towards it.
-      axis_name: a mapped axis (of `jax.pmap` or `jax.shard_map`) over which losses and
+      axis_name: a mapped axis (of `jax.pmap`, or of `jax.shard_map` with
+        `check_vma=False`) over which losses and
         gradients are joined before any dot product; each device draws its own noise.
         Under `jit` with arrays on a mesh it is not needed.
       reduction: how the losses reduce their batch, `"mean"` or `"sum"`; so are the
@@ -118,8 +120,8 @@ def make_unlearning_step(
       `step(state, retain_batch, forget_batch) -> (state, metrics)`, pure and not
       jitted. metrics holds the float32 scalars `retain_loss`, `forget_loss`,
       `cosine`, `retain_norm` and `forget_norm`, all from before the update; where `tx`
-      holds `uno.orthogonalize`, also `penalty_norm` and `penalty_ratio` of its state, in
-      `uno.alternate` those of its newest turn.
+      holds `uno.orthogonalize`, also `penalty_norm` and `penalty_ratio` of its state, of
+      several the first; in `uno.alternate` those of its newest turn.
 
     Raises:
       ValueError: for an unknown `descend`, `model_state_from` or `reduction`.

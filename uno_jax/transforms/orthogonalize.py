@@ -71,9 +71,9 @@ def orthogonalize(
         units of the loss, since the cosine has none: for a loss summed over the
         batch it is set against that sum.
       max_ratio: :math:`\rho \ge 0`, a number or a scalar array, the greatest length of the
-        penalty's gradient in lengths of the retain gradient. Where the bound is not
-        reached, the update is bitwise the unbounded one. `None` is the published form,
-        without a bound. Its weight is made for losses summed over the batch: on a loss
+        penalty's gradient in lengths of the retain gradient; `jnp.inf` is no bound. Where the
+        bound is not reached, the update is bitwise the unbounded one. `None` is the published
+        form, without a bound. Its weight is made for losses summed over the batch: on a loss
         that is a mean, 50 steps of `optax.adam(1e-3)` without a bound destroy the model.
       hessian: how the products are taken. `"exact"`: forward over reverse.
         `"finite-difference"`: one more gradient each, for float32 parameters. The
@@ -95,7 +95,11 @@ def orthogonalize(
       ==============================  =========================================
       edge case                       value
       ==============================  =========================================
-      a gradient is zero              updates unchanged, cosine and penalty 0
+      a gradient is zero              updates unchanged, cosine and penalty 0,
+                                      but for products that are not finite
+      something is not finite         so are updates, norms and penalty
+      a negative or NaN array as      updates are NaN
+      `max_ratio`
       None leaf                       passed over
       masked node (`optax.masked`)    passed over; the gradient functions must
                                       accept masked parameters, see
@@ -176,28 +180,22 @@ def orthogonalize(
             penalty, updates, tree_name="retain_grad_fn(params)", reference_name="updates"
         )
         strength = weight(state.count) if callable(weight) else weight
-        penalty_norm = strength * trees.direction(penalty).norm
-        penalty_ratio = penalty_norm * _inverse(retain_norm)
-        wide = trees.widen(updates)
-        result = trees.add_scaled(wide, strength, penalty)
-        if max_ratio is not None:
-            exceeds = penalty_ratio > max_ratio
-            scale = max_ratio / jnp.where(exceeds, penalty_ratio, 1.0)
-            # A branch: fused with the sum, what shortens it would have XLA round the sum in
-            # another way, also where the bound is not reached.
-            result = jax.lax.cond(
-                exceeds,
-                lambda: trees.add_scaled(wide, scale, trees.combine(1.0, result, -1.0, wide)),
-                lambda: result,
-            )
-        result = trees.cast_like(result, updates)
+        length = trees.direction(penalty).norm
+        penalty_norm = jnp.abs(strength) * length
+        # No bound is an infinite one: both are one program, so that they round alike.
+        bound = jnp.asarray(jnp.inf if max_ratio is None else max_ratio, jnp.float32)
+        limit = bound * retain_norm
+        factor = jnp.where(penalty_norm > limit, limit * _inverse(length), strength)
+        # What is no bound, as a negative number that was traced, is seen.
+        factor = jnp.where(bound >= 0, factor, jnp.nan)
+        result = trees.add_scaled(updates, factor, penalty)
         return result, OrthogonalizeState(
             count=optax.safe_increment(state.count),
             cosine=cosine.astype(jnp.float32),
             retain_norm=retain_norm.astype(jnp.float32),
             forget_norm=forget_norm.astype(jnp.float32),
             penalty_norm=penalty_norm.astype(jnp.float32),
-            penalty_ratio=penalty_ratio.astype(jnp.float32),
+            penalty_ratio=(penalty_norm * _inverse(retain_norm)).astype(jnp.float32),
         )
 
     return optax.GradientTransformationExtraArgs(init_fn, update_fn)
