@@ -132,8 +132,14 @@ def test_a_first_step_of_retain_descent_is_adam_on_the_loss():
     job = recipe_for("retain-descent", Linear()).build(
         Linear(), params, pictures(40, 1.0), pictures(20, -1.0), learning_rate=0.5, batch_size=8
     )
-    state, _ = job.step(job.start(jax.random.key(0)), *map(next, job.streams(0)))
+    retain, forget = map(next, job.streams(0))
+    state, metrics = job.step(job.start(jax.random.key(0)), retain, forget)
     np.testing.assert_allclose(job.finish(state)["mean"], 0.5, rtol=1e-4)
+    # The control does not look at the forget batch, and does not pay for it.
+    assert set(metrics) == {"retain_loss"}
+    broken = jax.tree.map(lambda leaf: np.full_like(leaf, np.nan), forget)
+    again, _ = job.step(job.start(jax.random.key(0)), retain, broken)
+    np.testing.assert_array_equal(again.params["mean"], state.params["mean"])
 
 
 def test_the_nearest_label_is_the_one_of_the_nearest_mean():

@@ -14,7 +14,7 @@ from uno_jax.methods.row import Method
 from uno_jax.methods.table import get_method
 from uno_jax.training.examples import Examples, check_alike, read_examples
 from uno_jax.training.state import create_state
-from uno_jax.training.step import make_unlearning_step
+from uno_jax.training.step import make_training_step, make_unlearning_step
 from uno_jax.training.subset import join
 from uno_jax.training.subset import trainable as choose
 
@@ -31,6 +31,8 @@ DESCENTS = (
 """The methods of `descend`."""
 PENALIZED = ("uno", "uno-s")
 """The methods of `descend_with_penalty`."""
+CONTROL = "retain-descent"
+"""The method that does not look at the forget batch, and does not pay for it."""
 LOOKED_AT = 8
 """Examples on which a loss is tried before anything is compiled."""
 
@@ -220,15 +222,18 @@ def make_job(
         return loss
 
     retain_loss, forget_loss = losses
-    step = make_unlearning_step(
-        with_held(retain_loss),
-        tx,
-        # One loss on both sides is traced once.
-        forget_loss_fn=None if forget_loss is retain_loss else with_held(forget_loss),
-        has_model_state=True,
-        model_state_from="none",
-        descend=row.descend,
-    )
+    if row.name == CONTROL:
+        step = _retain_step(with_held(retain_loss), tx)
+    else:
+        step = make_unlearning_step(
+            with_held(retain_loss),
+            tx,
+            # One loss on both sides is traced once.
+            forget_loss_fn=None if forget_loss is retain_loss else with_held(forget_loss),
+            has_model_state=True,
+            model_state_from="none",
+            descend=row.descend,
+        )
     return Job(
         step=step,
         start=lambda key: create_state(subset.trainable, tx, key, model_state=held),
@@ -237,6 +242,18 @@ def make_job(
         steps=steps,
         cost=cost,
     )
+
+
+def _retain_step(loss_fn: Callable, tx: optax.GradientTransformation) -> Callable:
+    """The step of the control: a forget batch comes in and is not looked at."""
+    train = make_training_step(loss_fn, tx, has_model_state=True)
+
+    def step(state, retain_batch, forget_batch):
+        del forget_batch
+        state, metrics = train(state, retain_batch)
+        return state, {"retain_loss": metrics["loss"]}
+
+    return step
 
 
 def _moving(params: Any, where: str | Callable | None) -> Callable:
