@@ -56,8 +56,8 @@ wheel: $(VENV)/.test
 	rm -rf build/wheel build/outside
 	$(BIN)/python -m pip wheel --quiet --no-deps --wheel-dir build/wheel .
 	$(BIN)/python -m pip install --quiet --no-deps --no-compile --target build/outside build/wheel/*.whl
-	set -e; folder=$$(mktemp -d); cp -r tests/wheel README.md $$folder; cd $$folder; \
-	  PYTHONPATH=$(CURDIR)/build/outside:$$folder/wheel \
+	set -e; folder=$$(mktemp -d); cp -r tests/wheel tests/digits.py README.md $$folder; cd $$folder; \
+	  PYTHONPATH=$(CURDIR)/build/outside:$$folder:$$folder/wheel \
 	  $(CURDIR)/$(BIN)/python -m pytest -q -rA wheel; rm -rf $$folder
 
 lock: | $(BIN)/python

@@ -4,12 +4,15 @@ import re
 import time
 from pathlib import Path
 
+import digits as small
 import jax
 import numpy as np
 import pytest
 from own_models import LATENTS, digits, plain, with_equinox, with_linen, with_nnx
+from sklearn.svm import SVC
 
 import uno_jax as uno
+from uno_jax import diffusion
 
 FORGOTTEN = 7  # of the retrained plain model, this classifier takes 0.2 % for a 7, but 4 % for a 4
 STYLES = {"plain": plain, "nnx": with_nnx, "equinox": with_equinox, "linen": with_linen}
@@ -81,6 +84,47 @@ def test_a_vae_of_ones_own_forgets(style, data, compilation):
     np.testing.assert_allclose(
         draw(restore(result.params), z), model.decode(result.params, z), atol=1e-4
     )
+
+
+def test_a_conditional_diffusion_model_forgets_a_label(compilation):
+    label, shown = 0, 400
+    images, labels = small.load()
+    classifier = SVC().fit(images.reshape(len(images), -1), labels)
+
+    def clocked(run):
+        compilation.clear()
+        begin = time.perf_counter()
+        result = jax.block_until_ready(run())
+        return result, time.perf_counter() - begin - sum(compilation)
+
+    params, training_seconds = clocked(lambda: small.train(3000))
+    sides = small.sides(label)
+    loss_fn = jax.jit(diffusion.make_diffusion_loss(small.MODEL))
+
+    def look(params):
+        drawn = diffusion.sample(
+            small.MODEL, params, jax.random.key(1), np.full(shown, label), small.SHAPE,
+            sampler="dpm", steps=15, guidance=2.0,
+        )  # fmt: skip
+        share = np.mean(classifier.predict(np.asarray(drawn).reshape(shown, -1)) == label)
+        keys = jax.random.split(jax.random.key(2), 10)
+        return share, np.mean([loss_fn(params, sides["retain"], key) for key in keys])
+
+    before, loss = look(params)
+    result, seconds = clocked(lambda: uno.forget(small.MODEL, params, **sides, progress=False))
+    after, loss_after = look(result.params)
+    control = uno.forget(
+        small.MODEL, params, **sides, method="retain-descent", steps=result.steps, progress=False
+    )
+    print(
+        f"diffusion: {100 * before:.1f} % to {100 * after:.2f} % (retain descent "
+        f"{100 * look(control.params)[0]:.1f} %), loss {100 * (loss_after / loss - 1):+.1f} %, "
+        f"{result.steps} steps, {seconds:.1f} s of {training_seconds:.1f} s"
+    )
+    assert before > 0.9 and after < 0.02
+    assert loss_after < 1.05 * loss
+    assert look(control.params)[0] > 0.9
+    assert seconds < training_seconds / 5
 
 
 def test_the_readme_forgets_in_a_users_module(data):
