@@ -100,7 +100,11 @@ def test_mistakes_of_the_decoder_are_named():
     refused(r"of the shape of the images, .6, 3, 4., got .6, 12.", encode, flat)
     refused("expected logits for likelihood='bernoulli', got values in .* as a sigmoid", encode,
             sigmoid_decode)  # fmt: skip
-    refused("decode: expected it to take .6, 2. latents", encode, lambda p, z: z @ p["in"])
+    refused(
+        "decode: expected decode.params, z. to take .6, 2. latents",
+        encode,
+        lambda p, z: z @ p["in"],
+    )
 
 
 def test_mistakes_of_the_images_are_named():
@@ -110,3 +114,10 @@ def test_mistakes_of_the_images_are_named():
     refused("expected floats", encode, decode, images=IMAGES.astype(np.uint8))
     with pytest.raises(ValueError, match="likelihood: expected one of .*, got 'poisson'"):
         VAE(encode, decode, "poisson")
+
+
+def test_an_encoder_that_does_not_take_the_images_is_said_in_one_line():
+    params = {"in": jnp.ones((12, 2))}
+    model = VAE(lambda p, x: (x @ p["in"], x @ p["in"] - 9.0), lambda p, z: z @ p["in"].T)
+    with pytest.raises(ValueError, match=r"encode: expected .* images \(3, 4, 3\) .*TypeError"):
+        model.check(params, np.zeros((3, 4, 3), np.float32))

@@ -166,7 +166,13 @@ class VAE:
         self._check_values(params, few, latents)
 
     def _check_shapes(self, params, images) -> int:
-        posterior = jax.eval_shape(self.encode, params, images)
+        try:
+            posterior = jax.eval_shape(self.encode, params, images)
+        except Exception as error:  # of whatever library the model is written in
+            raise ValueError(
+                f"encode: expected encode(params, images) to take images {images.shape} with these "
+                f"parameters, got {type(error).__name__}: {_first_line(error)}"
+            ) from error
         rows = len(images)
         shapes = [leaf.shape for leaf in jax.tree.leaves(posterior)]
         if (
@@ -184,10 +190,10 @@ class VAE:
         latents = jax.ShapeDtypeStruct((rows, count), jnp.float32)
         try:
             outputs = jax.eval_shape(self.decode, params, latents)
-        except (TypeError, ValueError) as error:
+        except Exception as error:  # of whatever library the model is written in
             raise ValueError(
-                f"decode: expected it to take ({rows}, {count}) latents, as encode gives them, "
-                f"got an error: {error}"
+                f"decode: expected decode(params, z) to take ({rows}, {count}) latents alone, as "
+                f"encode gives them, got {type(error).__name__}: {_first_line(error)}"
             ) from error
         if getattr(outputs, "shape", None) != images.shape:
             got = [leaf.shape for leaf in jax.tree.leaves(outputs)]
@@ -219,3 +225,7 @@ class VAE:
                 "it returns, clipped to [1e-6, 1 - 1e-6]; if with a squared error, use "
                 "likelihood='gaussian'."
             )
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [""])[0]
