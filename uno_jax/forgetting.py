@@ -16,7 +16,12 @@ from uno_jax.methods.job import Job
 from uno_jax.methods.recipes import Recipe, recipe_for
 from uno_jax.training.digest import digest
 from uno_jax.training.examples import Examples
-from uno_jax.training.finite import NonFiniteError, non_finite_leaves, some_of
+from uno_jax.training.finite import (
+    NonFiniteError,
+    check_finite_row,
+    non_finite_leaves,
+    some_of,
+)
 from uno_jax.training.loop import unlearn
 from uno_jax.training.state import TrainState, copy_state
 from uno_jax.training.turns import jit_turns, turns_of
@@ -223,14 +228,14 @@ def _drive(
 
     def settle(state):
         """Moves rows to the history, as floats."""
-        _check_row(rows[-1], state)
+        check_finite_row(rows[-1], rows[-1], state)
         history.extend(_floats(rows))
         rows.clear()
 
     def after(state, row):
         if rows:
             # The step before, so that the device need not wait for the host.
-            _check_row(rows[-1], state)
+            check_finite_row(rows[-1], rows[-1], state)
         rows.append({**row, "step": done + row["step"]})
         if save is not None:
             save(state, rows[-1]["step"], settle)
@@ -301,15 +306,6 @@ def _floats(rows: list[dict]) -> list[dict]:
         {name: value if name == "step" else float(value) for name, value in row.items()}
         for row in jax.device_get(rows)
     ]
-
-
-def _check_row(row: dict[str, Any], state: TrainState) -> None:
-    """Ends the run at metrics that are not finite."""
-    wrong = [f"{k} {float(v)}" for k, v in jax.device_get(row).items() if not np.isfinite(v)]
-    if wrong:
-        leaves = non_finite_leaves(state)
-        places = f"not finite is the state at {some_of(leaves)}" if leaves else "finite state"
-        raise NonFiniteError(f"step {row['step']}: {', '.join(wrong)}; {places}.")
 
 
 @contextlib.contextmanager

@@ -1,5 +1,6 @@
 """Which leaves of a state are no longer numbers."""
 
+from collections.abc import Iterable
 from typing import Any
 
 import jax
@@ -51,3 +52,22 @@ def non_finite_leaves(tree: Any) -> list[str]:
     else:
         finite = jax.device_get(_finite(leaves))
     return [name for (name, _), fine in zip(named, finite, strict=True) if not fine]
+
+
+def check_finite_row(row: dict[str, Any], names: Iterable[str], state: Any) -> None:
+    """Checks metrics of a step.
+
+    Args:
+      row: of a history, with its `step`.
+      names: of the metrics in it to look at.
+      state: after that step or a later one; what is not finite in it is named.
+
+    Raises:
+      NonFiniteError: naming the step, the metrics and the leaves of the state.
+    """
+    values = jax.device_get({name: row[name] for name in names})
+    wrong = [f"{name} {float(value)}" for name, value in values.items() if not np.isfinite(value)]
+    if wrong:
+        leaves = non_finite_leaves(state)
+        places = f"not finite is the state at {some_of(leaves)}" if leaves else "finite state"
+        raise NonFiniteError(f"step {row['step']}: {', '.join(wrong)}; {places}.")

@@ -6,9 +6,8 @@ from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
 import jax
-import numpy as np
 
-from uno_jax.training.finite import NonFiniteError, non_finite_leaves, some_of
+from uno_jax.training.finite import check_finite_row
 from uno_jax.training.state import TrainState
 
 Row = dict[str, Any]
@@ -87,15 +86,6 @@ def settled(tolerance: float) -> Callable[[Row], bool]:
     return stop
 
 
-def _check_finite(row: Row, names: Iterable[str], state: TrainState) -> None:
-    values = jax.device_get({name: row[name] for name in names})
-    wrong = [f"{name} {float(value)}" for name, value in values.items() if not np.isfinite(value)]
-    if wrong:
-        leaves = non_finite_leaves(state)
-        places = f"not finite is the state at {some_of(leaves)}" if leaves else "finite state"
-        raise NonFiniteError(f"step {row['step']}: {', '.join(wrong)}; {places}.")
-
-
 def _loop(
     run_step,
     state,
@@ -116,7 +106,7 @@ def _loop(
         state, metrics = run_step(state, *arguments)
         # The step before, so that the device need not wait for the host.
         if check_finite and history:
-            _check_finite(history[-1], names, state)
+            check_finite_row(history[-1], names, state)
         names = list(metrics)
         row: Row = {"step": index, **metrics}
         if evaluate is not None and (index % evaluate_every == 0 or index == max_steps):
@@ -130,7 +120,7 @@ def _loop(
         if stopped or index == max_steps:
             break
     if check_finite and history:
-        _check_finite(history[-1], names, state)
+        check_finite_row(history[-1], names, state)
     history = [
         {k: v if k == "step" else float(v) for k, v in row.items()}
         for row in jax.device_get(history)
